@@ -1,0 +1,58 @@
+"""`python -m benchmarks SUBJECT`: one subcommand for each subject, each in a module with `configure` and `run`."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+from benchmarks.build import BuildError
+from benchmarks.http import command as http
+from benchmarks.http.generator import GeneratorError
+
+from benchmarks.measure import MeasureError
+from benchmarks.server import ServerError
+
+SUBJECTS = (http,)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="CPU time per operation of Pollux and its peers, alternating in one run. Needs Linux (/proc).",
+        epilog="Peers run on this interpreter; `pip install -e '.[bench]'` brings them all, and one that is not "
+        "installed is left out with a word. Each run writes a table (.md), every number (.json) and a plot (.png).",
+    )
+    subjects = result.add_subparsers(title="subjects", required=True, metavar="SUBJECT")
+    for module in SUBJECTS:
+        sub = module.configure(subjects)
+        sub.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds to alternate over (5)")
+        sub.add_argument(
+            "--output",
+            type=Path,
+            default=Path(__file__).with_name("results"),
+            metavar="DIR",
+            help="where to write the results (benchmarks/results)",
+        )
+        sub.set_defaults(run=module.run)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subject; 0 on success, 1 with one line on stderr on failure, 130 on Ctrl-C or SIGTERM."""
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return int(options.run(options))
+    except (BuildError, GeneratorError, MeasureError, ServerError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; servers stopped, nothing written", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""HTTP: CPU per request, and per idle connection, of our server and its peers."""

@@ -1,0 +1,99 @@
+"""The load generator as a child process that obeys lines: `loadgen.c` says which.
+
+Where there is no C compiler `loadgen.py` stands in. It costs more than the fastest servers do, which then wait for it,
+and a server that waits polls more often than one at work: the table says so.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.build import compiled
+
+HERE = Path(__file__).parent
+
+
+class GeneratorError(Exception):
+    """The generator gave up: it could not connect, or an answer was wrong. Carries its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one closed-loop run did: answers received, and seconds from the first request to the last answer."""
+
+    requests: int
+    seconds: float
+
+
+class Generator:
+    """A started generator with its connections open."""
+
+    def __init__(self, process: subprocess.Popen[str], words: Path) -> None:
+        self._process = process
+        self._words = words
+
+    def _ask(self, command: str) -> list[int]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died: its own words say why
+        answer = self._process.stdout.readline().split()
+        if not answer:
+            self._process.wait()
+            raise GeneratorError(self._words.read_text().strip() or f"the load generator died on {command!r}")
+        return [int(word) for word in answer[1:]]
+
+    def run(self, seconds: float) -> Run:
+        """Send for `seconds`; return when the last answer is in.
+
+        :raises GeneratorError: a connection failed, or an answer was not 200 or differed from the first.
+        """
+        requests, nanoseconds, bad = self._ask(f"run {seconds:f}")
+        if bad:
+            raise GeneratorError(f"{bad} of {requests} answers were not 200 or differed from the first")
+        return Run(requests, nanoseconds / 1e9)
+
+    def hold(self, connections: int) -> None:
+        """Open that many more connections, make one request on each, and leave them idle."""
+        self._ask(f"hold {connections}")
+
+    def alive(self) -> int:
+        """Return how many idle connections the server has not closed."""
+        return self._ask("alive")[0]
+
+
+def program(python: bool = False) -> list[str]:
+    """Return the generator's command: the compiled one unless there is no compiler or `python` is wanted."""
+    binary = None if python else compiled(HERE / "loadgen.c")
+    return [sys.executable, str(HERE / "loadgen.py")] if binary is None else [str(binary)]
+
+
+@contextmanager
+def generator(command: list[str], port: int, connections: int, request: bytes, core: int) -> Iterator[Generator]:
+    """Start the generator `command` (see `program`) pinned to a core, against 127.0.0.1:`port`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        head, words = Path(scratch) / "request", Path(scratch) / "stderr"
+        head.write_bytes(request)
+        with words.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*command, "127.0.0.1", str(port), str(connections), str(head)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+        try:
+            yield Generator(process, words)
+        finally:
+            process.kill()
+            process.communicate()

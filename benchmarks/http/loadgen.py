@@ -1,0 +1,127 @@
+"""`loadgen.c` in Python, for machines without a C compiler: same arguments, same commands, same checks.
+
+    python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE
+"""
+
+import resource
+import select
+import socket
+import sys
+import time
+
+DRAIN_SECONDS = 10.0
+
+
+class Load:
+    """A closed loop over `connections` keep-alive connections, one request in flight on each."""
+
+    def __init__(self, address: tuple[str, int], connections: int, request: bytes) -> None:
+        self._address = address
+        self._request = request
+        self._busy = {s.fileno(): s for s in (self._connect() for _ in range(connections))}
+        self._partial: dict[int, bytes] = {}
+        self._idle: list[socket.socket] = []
+        self._poll = select.epoll()
+        for fd in self._busy:
+            self._poll.register(fd, select.EPOLLIN)
+        self._body: bytes | None = None
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._address, timeout=DRAIN_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _receive(self, connection: socket.socket) -> bool | None:
+        """Read what is there: None while the answer is incomplete, else whether it is right."""
+        fd = connection.fileno()
+        got = connection.recv(65536)
+        if not got:
+            sys.exit("loadgen: the server closed a keep-alive connection")
+        data = self._partial.pop(fd, b"") + got
+        head, end, body = data.partition(b"\r\n\r\n")
+        if not end:
+            self._partial[fd] = data
+            return None
+        before, name, after = head.lower().partition(b"\r\ncontent-length:")
+        if not name:
+            sys.exit(f"loadgen: an answer has no Content-Length: {head!r}")
+        length = int(after.partition(b"\r")[0])
+        if len(body) < length:
+            self._partial[fd] = data
+            return None
+        if len(body) > length:
+            sys.exit(f"loadgen: {len(body) - length} bytes follow an answer nobody else asked for")
+        if self._body is None:
+            self._body = body
+        return before.startswith(b"http/1.1 200") and body == self._body
+
+    def run(self, seconds: float) -> tuple[int, int, int]:
+        """Return the number of answers, the nanoseconds they took, and how many were bad."""
+        start = now = time.monotonic_ns()
+        end = start + int(seconds * 1e9)
+        requests = bad = 0
+        for connection in self._busy.values():
+            connection.sendall(self._request)
+        in_flight = len(self._busy)
+        while in_flight:
+            events = self._poll.poll(DRAIN_SECONDS)
+            if not events:
+                sys.exit(f"loadgen: no answer for {DRAIN_SECONDS:.0f} s with {in_flight} requests in flight")
+            now = time.monotonic_ns()
+            for fd, _ in events:
+                right = self._receive(self._busy[fd])
+                if right is None:
+                    continue
+                requests += 1
+                bad += not right
+                if now < end:
+                    self._busy[fd].sendall(self._request)
+                else:
+                    in_flight -= 1
+        return requests, now - start, bad
+
+    def hold(self, more: int) -> int:
+        """Open `more` connections, make a request on each and keep them; return how many there are now."""
+        for _ in range(more):
+            connection = self._connect()
+            connection.sendall(self._request)
+            while (right := self._receive(connection)) is None:
+                pass
+            if not right:
+                sys.exit(f"loadgen: a wrong answer on idle connection {len(self._idle)}")
+            self._idle.append(connection)
+        return len(self._idle)
+
+    def alive(self) -> int:
+        """Count the idle connections with nothing to report: anything there would be their end."""
+        watch = select.poll()
+        for connection in self._idle:
+            watch.register(connection, select.POLLIN)
+        return len(self._idle) - len(watch.poll(0))
+
+
+def main() -> None:
+    """Obey the lines on stdin."""
+    host, port, connections, request_file = sys.argv[1:]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with open(request_file, "rb") as file:
+        request = file.read()
+    try:
+        load = Load((host, int(port)), int(connections), request)
+        for line in sys.stdin:
+            word, _, argument = line.strip().partition(" ")
+            if word == "run":
+                print("ran", *load.run(float(argument)), flush=True)
+            elif word == "hold":
+                print("held", load.hold(int(argument)), flush=True)
+            elif word == "alive":
+                print("alive", load.alive(), flush=True)
+            else:
+                sys.exit(f"loadgen: unknown command: {line}")
+    except OSError as error:
+        sys.exit(f"loadgen: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Who is measured: each server's start command, and what it needs to be there.
+
+All run as one worker process with their access log off, on the interpreter that runs the benchmark, and with idle
+timeouts long enough that held connections live.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.build import compiled
+
+SERVERS = Path(__file__).with_name("servers")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a start command may depend on: the port, a file with a right answer, and our poller if one was named."""
+
+    port: int
+    answer: Path
+    backend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One server.
+
+    :param name: the word on the command line.
+    :param command: makes the start command.
+    :param distributions: what pip installs for it; the first one's version is shown.
+    :param modules: must be importable.
+    """
+
+    name: str
+    command: Callable[[Site], list[str]]
+    distributions: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+    def missing(self) -> str | None:
+        """Return None if it can run here, else why not and what brings it."""
+        if self.name == C_FLOOR:
+            return None if compiled(SERVERS / "floor.c") else "no C compiler (set CC, or install cc)"
+        absent = [module for module in self.modules if importlib.util.find_spec(module) is None]
+        if not absent:
+            return None
+        what = "-e '.[web]'" if self.name == "pollux" else " ".join(self.distributions)
+        return f"{', '.join(absent)} is not installed (pip install {what})"
+
+
+C_FLOOR = "c-floor"
+
+
+def _script(name: str) -> Callable[[Site], list[str]]:
+    return lambda site: [sys.executable, str(SERVERS / name), str(site.port)]
+
+
+def _pollux(site: Site) -> list[str]:
+    command = [sys.executable, "-m", "pollux", "serve", f"{SERVERS / 'pollux_app.py'}:app", "--port", str(site.port)]
+    return command if site.backend is None else [*command, "--backend", site.backend]
+
+
+def _granian(interface: str) -> Callable[[Site], list[str]]:
+    # backpressure is the number of connections it takes at once: its default of 1,024 would refuse to hold more.
+    options = "--loop uvloop --workers 1 --no-ws --no-access-log --log-level error --backlog 4096 --backpressure 65536"
+    return lambda site: [
+        *(sys.executable, "-m", "granian", "--interface", interface, "--host", "127.0.0.1", "--port", str(site.port)),
+        *(*options.split(), "--working-dir", str(SERVERS), f"{interface}_app:app"),
+    ]
+
+
+def _uvicorn(site: Site) -> list[str]:
+    options = "--loop uvloop --http httptools --ws none --lifespan off --no-access-log --log-level error"
+    return [
+        *(sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(site.port), *options.split()),
+        *("--timeout-keep-alive", "3600", "--backlog", "4096", "--app-dir", str(SERVERS), "asgi_app:app"),
+    ]
+
+
+def _c_floor(site: Site) -> list[str]:
+    return [str(compiled(SERVERS / "floor.c")), str(site.port), str(site.answer)]
+
+
+def _python_floor(site: Site) -> list[str]:
+    return [sys.executable, str(SERVERS / "python_floor.py"), str(site.port), str(site.answer)]
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("pollux", _pollux, ("pollux",), ("pollux", "pollux_web", "httptools")),
+        Peer("socketify", _script("socketify_app.py"), ("socketify",), ("socketify",)),
+        Peer("granian-rsgi", _granian("rsgi"), ("granian", "uvloop"), ("granian", "uvloop")),
+        Peer("granian-asgi", _granian("asgi"), ("granian", "uvloop"), ("granian", "uvloop")),
+        Peer("uvicorn", _uvicorn, ("uvicorn", "uvloop", "httptools"), ("uvicorn", "uvloop", "httptools")),
+        Peer("aiohttp", _script("aiohttp_app.py"), ("aiohttp", "uvloop"), ("aiohttp", "uvloop")),
+        Peer("tornado", _script("tornado_app.py"), ("tornado",), ("tornado",)),
+        Peer("python-floor", _python_floor, ("httptools",), ("httptools",)),
+        Peer(C_FLOOR, _c_floor),
+    )
+}
