@@ -1,0 +1,121 @@
+"""Timeouts, threads and signals: the part of `PollerSuite` on the wait."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+import pytest
+
+from pollux.poller import READ, Poller
+from pollux.testing.descriptors import PATIENCE, alarm, checked, pipe, settle, socket_pair, wait_for
+
+
+class PollerWaiting:
+    """A part of `PollerSuite`: needs its fixture `poller`."""
+
+    @pytest.mark.parametrize("timeout", [0.0003, 0.001, 0.0015, 0.0104, 0.05])
+    @pytest.mark.parametrize("watching", [False, True], ids=["empty", "idle"])
+    def test_timeout_is_rounded_up(self, poller: Poller, timeout: float, watching: bool) -> None:
+        """With nothing registered, and with nothing ready. Early returns are allowed, but not every time."""
+        with socket_pair() as (ours, _):
+            if watching:
+                poller.register(ours.fileno(), READ)
+            waits = []
+            for _attempt in range(5):
+                started = time.monotonic()
+                assert poller.poll(timeout) == []
+                waits.append(time.monotonic() - started)
+                if waits[-1] >= timeout:
+                    return
+        pytest.fail(f"poll({timeout}) always returned early, after {waits} s: a loop would spin; round up")
+
+    def test_zero_with_nothing_registered(self, poller: Poller) -> None:
+        """Both zeros."""
+        assert poller.poll(0) == []
+        assert poller.poll(0.0) == []
+
+    @pytest.mark.parametrize("timeout", [None, 1, 86_400.0])
+    def test_ready_ends_the_wait(self, poller: Poller, timeout: float | None) -> None:
+        """None waits without limit, and ends as any other."""
+        with socket_pair() as (ours, peer):
+            poller.register(ours.fileno(), READ)
+            peer.send(b"x")
+            assert checked(poller.poll(timeout)) == {ours.fileno(): READ}
+
+    @pytest.mark.parametrize("timeout", [3e6, 2.0**31, 1e10, 1e300, float("inf")])
+    def test_huge_timeout_is_clamped(self, poller: Poller, timeout: float) -> None:
+        """Beyond a C int of milliseconds, and beyond a time_t of seconds."""
+        with socket_pair() as (ours, peer):
+            poller.register(ours.fileno(), READ)
+            peer.send(b"x")
+            assert checked(poller.poll(timeout)) == {ours.fileno(): READ}
+
+    @pytest.mark.parametrize("timeout", [-0.01, -1e10])
+    def test_negative_timeout_is_zero(self, poller: Poller, timeout: float) -> None:
+        """Many system calls take it for "no limit"; the alarm turns that hang into a failure."""
+
+        def hung(_number: int, _frame: FrameType | None) -> None:
+            raise TimeoutError(f"poll({timeout}) waits; a negative timeout is to be treated as 0")
+
+        with alarm(1.0, hung):
+            assert poller.poll(timeout) == []
+
+    def test_gil_is_released_while_waiting(self, poller: Poller) -> None:
+        """Another thread answers while this one polls; if it could not run, each wait would last its full time."""
+        with socket_pair() as (ours, peer):
+            peer.setblocking(True)
+
+            def echo() -> None:
+                while data := peer.recv(1):
+                    peer.send(data)
+
+            thread = threading.Thread(target=echo)
+            thread.start()
+            try:
+                poller.register(ours.fileno(), READ)
+                for _ in range(50):
+                    ours.send(b"x")
+                    wait_for(poller, ours.fileno(), READ)
+                    assert ours.recv(1) == b"x"
+            finally:
+                ours.shutdown(socket.SHUT_WR)
+                thread.join()
+
+    # Signals
+
+    def test_signal_handler_runs_during_the_wait(self, poller: Poller) -> None:
+        """The handler makes a descriptor ready, as a wake-up fd does, and the wait ends by that."""
+        with pipe() as (reader, writer):
+            poller.register(reader, READ)
+            settle(poller, reader, READ)
+            with alarm(0.02, lambda _number, _frame: os.write(writer, b"x")):
+                wait_for(poller, reader, READ)
+            assert os.read(reader, 10) == b"x"
+
+    def test_signal_does_not_fail_the_wait(self, poller: Poller) -> None:
+        """Retried or returned as an empty list, but no InterruptedError."""
+        rang: list[int] = []
+        with alarm(0.01, lambda number, _frame: rang.append(number)):
+            deadline = time.monotonic() + PATIENCE
+            while not rang and time.monotonic() < deadline:
+                assert poller.poll(0.2) == []
+        assert rang == [signal.SIGALRM]
+
+    def test_exception_of_a_signal_handler_leaves_the_poller_usable(self, poller: Poller) -> None:
+        """KeyboardInterrupt comes this way."""
+
+        class FromHandlerError(Exception):
+            pass
+
+        def handler(_number: int, _frame: FrameType | None) -> None:
+            raise FromHandlerError
+
+        with socket_pair() as (ours, peer):
+            poller.register(ours.fileno(), READ)
+            with pytest.raises(FromHandlerError), alarm(0.02, handler):
+                wait_for(poller, ours.fileno(), READ)
+            peer.send(b"x")
+            wait_for(poller, ours.fileno(), READ)
