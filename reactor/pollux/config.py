@@ -21,7 +21,6 @@ import re
 import stat
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pollux.backend import Backend
@@ -156,10 +155,10 @@ def config_file() -> ConfigFile | None:
     :raises pollux.errors.ConfigError: it is not valid TOML, or holds an unknown key or a wrong value.
     """
     try:
-        here = Path.cwd()
+        directory = os.getcwd()
     except FileNotFoundError:  # the current directory has been removed
         return None
-    for directory in (here, *here.parents):
+    while True:
         for name, table in (("pollux.toml", ()), ("pyproject.toml", ("tool", "pollux"))):
             path = os.path.join(directory, name)
             try:
@@ -170,7 +169,10 @@ def config_file() -> ConfigFile | None:
                 identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
                 if file := _load(path, table, identity):
                     return file
-    return None
+        above = os.path.dirname(directory)
+        if above == directory:
+            return None
+        directory = above
 
 
 def _refused(problem: str) -> BackendError:
@@ -178,10 +180,9 @@ def _refused(problem: str) -> BackendError:
 
     backends = registry.backends()
     if not backends:
-        return BackendError(
-            f"{problem}\n  no backend is registered: plugins are found by the entry points of installed "
-            "distributions; is the distribution 'pollux' installed in this environment?"
-        )
+        names = ", ".join(registry.disabled())
+        hint = f"{registry.DISABLE}={names}" if names else "is the distribution 'pollux' installed in this environment?"
+        return BackendError(f"{problem}\n  no installed plugin registers a backend: {hint}")
     lines = [problem]
     width = max(len(backend.name) for backend in backends)
     for backend in backends:
@@ -234,7 +235,8 @@ def _load(path: str, table: tuple[str, ...], identity: tuple[int, ...]) -> Confi
     import tomllib
 
     try:
-        raw = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if table and table[-1].encode() not in raw:

@@ -243,6 +243,15 @@ def test_a_check_that_raises_makes_it_unusable_and_names_the_plugin(run: Run, si
     assert f"  acme    {reason}" in refused.stderr.splitlines()
 
 
+def test_no_backend_at_all_says_what_is_missing(run: Run) -> None:
+    failed = run("backends", POLLUX_DISABLE_PLUGINS="pollux_backends")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == (
+        "pollux: no backend can be chosen automatically\n"
+        "  no installed plugin registers a backend: POLLUX_DISABLE_PLUGINS=pollux_backends\n"
+    )
+
+
 def test_a_malformed_distribution_of_somebody_else_does_not_matter(run: Run, site: Path) -> None:
     info = site / "other-1.0.dist-info"
     info.mkdir()
