@@ -146,12 +146,15 @@ def test_python_m_pollux_is_the_command(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    # Buffered, as users run it: the pipe is found broken not by `print` but when the buffer is written.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pollux", "backends"],
             cwd=tmp_path,
+            env=environment,
             stdout=writer,
             stderr=subprocess.PIPE,
             check=False,

@@ -252,6 +252,13 @@ def test_no_backend_at_all_says_what_is_missing(run: Run) -> None:
     )
 
 
+def test_auto_never_takes_what_is_only_by_name(run: Run, site: Path) -> None:
+    install(site, "acme", "acme", HOOK + "yield Backend('acme', 'a poller', create)\n")
+    failed = run("backends", POLLUX_DISABLE_PLUGINS="pollux_backends")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == "pollux: no backend can be chosen automatically\n  acme  usable, only by name\n"
+
+
 def test_a_malformed_distribution_of_somebody_else_does_not_matter(run: Run, site: Path) -> None:
     info = site / "other-1.0.dist-info"
     info.mkdir()
@@ -276,14 +283,19 @@ def test_a_distribution_without_a_name_is_told_by_its_place(run: Run, site: Path
     assert failed.stderr.startswith(f"pollux: a distribution in {site} registers Pollux plugins but has no name\n")
 
 
-def test_a_shadowed_copy_of_a_distribution_is_not_loaded(run: Run, site: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first_is_a_plugin", [True, False])
+def test_a_shadowed_copy_of_a_distribution_is_not_loaded(
+    first_is_a_plugin: bool, run: Run, site: Path, tmp_path: Path
+) -> None:
     old = tmp_path / "old"
     install(old, "acme", "acme", "raise RuntimeError('the shadowed copy was imported')\n", module="acme_old")
     install(site, "acme", "acme", HOOK + "return [Backend('acme', 's', create)]\n")
+    if not first_is_a_plugin:
+        (site / "acme-1.0.dist-info" / "entry_points.txt").unlink()
     path = os.pathsep.join(filter(None, [str(site), str(old), os.environ.get("PYTHONPATH")]))
     listed = run("backends", PYTHONPATH=path)
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert listed.stdout.count("acme") == 1
+    assert listed.stdout.count("acme") == first_is_a_plugin
 
 
 # Commands that plugins bring
