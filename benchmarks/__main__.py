@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
+from benchmarks import startup
 from benchmarks.build import BuildError
 from benchmarks.http import command as http
 from benchmarks.http.generator import GeneratorError
-
+from benchmarks.loop import command as loop
 from benchmarks.measure import MeasureError
 from benchmarks.server import ServerError
 
-SUBJECTS = (http,)
+SUBJECTS = (http, loop, startup)
 
 
 def parser() -> argparse.ArgumentParser:

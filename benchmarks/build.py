@@ -37,9 +37,7 @@ def compiled(source: Path) -> Path | None:
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         fresh = Path(scratch) / source.stem
-        done = subprocess.run(
-            [cc, "-O2", "-o", str(fresh), str(source)], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([cc, "-O2", "-o", str(fresh), str(source)], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BuildError(f"{cc} cannot compile {source}:\n{done.stderr.strip()}")
         fresh.replace(program)  # atomic: nobody ever sees half a program

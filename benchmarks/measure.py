@@ -94,14 +94,28 @@ def cpu(session: int) -> CpuSample:
 
 
 def resident(session: int) -> int:
-    """Return the resident memory of all processes of a session, in bytes (kernel socket buffers not included)."""
+    """Return the resident memory of all processes of a session, in bytes (kernel socket buffers not included).
+
+    From smaps_rollup, which counts pages: the figures of status and statm are kept per core and may lag behind.
+    """
     total = 0
     for pid in processes(session):
         try:
-            total += int((PROC / f"{pid}/statm").read_text().split()[1])
+            lines = (PROC / f"{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-    return total * os.sysconf("SC_PAGE_SIZE")
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
+    return total
+
+
+def core_busy(core: int) -> int:
+    """Return the nanoseconds a core was not idle since boot: whoever used it, and what the hypervisor stole of it."""
+    for line in (PROC / "stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+            return (user + nice + system + irq + softirq + steal) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    raise MeasureError(f"/proc/stat has no line for cpu{core}")
 
 
 def alternate(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:

@@ -1,7 +1,7 @@
 """Tables, JSON and plots of measured series; knows nothing of how they were measured.
 
-Results are three files of one stem: `.md` to read, `.json` with every round for whoever doubts the table, `.png` to look at
-(needs matplotlib, and is left out with a word without it).
+Results are three files of one stem: `.md` to read, `.json` with every round for whoever doubts the table, `.png` to
+look at (needs matplotlib, and is left out with a word without it).
 """
 
 import importlib
@@ -44,9 +44,9 @@ class Table:
     series: list[Series]
 
     def ratios(self) -> dict[str, Summary]:
-        """Return each series' ratio to the reference, round by round."""
-        to = next((s.values for s in self.series if s.name == self.reference), None)
-        if to is None:
+        """Return each series' ratio to the reference, round by round; none if that is absent or nothing (no bytes)."""
+        to = next((s.values for s in self.series if s.name == self.reference), [])
+        if not to or min(to) <= 0:
             return {}
         return {s.name: ratio(s.values, to) for s in self.series}
 

@@ -5,6 +5,7 @@ and it keeps the terminal's Ctrl-C for this process alone.
 """
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -45,7 +46,7 @@ def running(label: str, command: Sequence[str], port: int, core: int, cwd: Path 
             stderr=said,
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: _prepare(core),
         )
         try:
             reason = _await_port(process, port)
@@ -59,6 +60,13 @@ def running(label: str, command: Sequence[str], port: int, core: int, cwd: Path 
                 raise ServerError(f"{label} {reason}\n  command: {' '.join(command)}\n  it said: {words or 'nothing'}")
         finally:
             _kill(process)
+
+
+def _prepare(core: int) -> None:
+    """Pin the new process, and let it open as many descriptors as it may: the usual soft limit is 1,024."""
+    os.sched_setaffinity(0, {core})
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int) -> str | None:

@@ -1,18 +1,20 @@
 """`python -m benchmarks http`: alternate over the servers and write the tables."""
 
 import argparse
+import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.http.cases import CASES, Case
 from benchmarks.http.generator import Generator, GeneratorError, generator, program
 from benchmarks.http.peers import PEERS, Peer, Site
-from benchmarks.measure import Cores, MeasureError, alternate, cores, cpu, resident, summary
+from benchmarks.measure import Cores, MeasureError, alternate, core_busy, cores, cpu, resident, summary
+from benchmarks.options import progress, stem, words
 from benchmarks.report import Report, Series, Table, number, version
 from benchmarks.server import ServerError, free_port, running
 
@@ -29,19 +31,21 @@ def configure(subjects: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--case",
-        type=_words("case", list(CASES)),
+        type=words("case", CASES),
         default=list(CASES),
         metavar="A,B",
         help=f"of {', '.join(CASES)} (all; hello with --idle)",
     )
     parser.add_argument(
         "--peers",
-        type=_words("peer", list(PEERS)),
+        type=words("peer", PEERS),
         default=list(PEERS),
         metavar="A,B",
         help=f"of {', '.join(PEERS)} (all)",
     )
-    parser.add_argument("--reference", default="socketify", metavar="PEER", help="ratios are to this one (socketify)")
+    parser.add_argument(
+        "--reference", default="socketify", choices=PEERS, metavar="PEER", help="ratios are to this one (socketify)"
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (2)")
     parser.add_argument("--connections", type=int, default=64, metavar="N", help="keep-alive connections (64)")
     parser.add_argument("--backend", metavar="NAME", help="the poller of our server (its own choice)")
@@ -56,15 +60,16 @@ def configure(subjects: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def _words(what: str, known: list[str]) -> Any:
-    def parse(text: str) -> list[str]:
-        words = [word for word in text.split(",") if word]
-        for word in words:
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"unknown {what} {word!r}: choose from {', '.join(known)}")
-        return words
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One measurement: CPU microseconds per request, requests per second, and the shares of the server's core that
+    the server used and that others took from it (its caches suffer: a disturbed round is a dear one).
+    """
 
-    return parse
+    micros: float
+    rate: float
+    busy: float
+    others: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class Bench:
     options: argparse.Namespace
     cores: Cores
     generator: list[str]
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     @contextmanager
     def serving(self, peer: Peer, case: Case) -> Iterator[tuple[int, Generator]]:
@@ -96,20 +102,25 @@ class Bench:
                     load.run(WARM_SECONDS)
                     yield session, load
 
-    def request(self, session: int, load: Generator) -> tuple[float, float, float]:
-        """Return CPU microseconds per request, requests per second, and the share of its core the server used."""
-        before = cpu(session)
+    def request(self, session: int, load: Generator) -> Cost:
+        """Measure for `--seconds`."""
+        others, before = core_busy(self.cores.server), cpu(session)
         done = load.run(self.options.seconds)
-        used = cpu(session).since(before)
-        return used / 1e3 / done.requests, done.requests / done.seconds, used / 1e9 / done.seconds
+        used, busy = cpu(session).since(before), core_busy(self.cores.server) - others
+        return Cost(
+            micros=used / 1e3 / done.requests,
+            rate=done.requests / done.seconds,
+            busy=used / 1e9 / done.seconds,
+            others=max(0.0, (busy - used) / 1e9 / done.seconds),
+        )
 
     def rounds(self, peers: list[Peer], case: Case, measure: Callable[[Peer, int, Generator], None]) -> None:
         """Call `measure` for every peer in every round. A peer that fails is left out of all tables, with a note."""
         failed: set[str] = set()
-        for number_, peer in alternate(peers, self.options.rounds):
+        for round_, peer in alternate(peers, self.options.rounds):
             if peer.name in failed:
                 continue
-            progress(f"{case.name}: round {number_ + 1} of {self.options.rounds}, {peer.name}")
+            progress(f"{case.name}: round {round_ + 1} of {self.options.rounds}, {peer.name}")
             try:
                 with self.serving(peer, case) as (session, load):
                     measure(peer, session, load)
@@ -117,19 +128,13 @@ class Bench:
                 failed.add(peer.name)
                 progress("")
                 print(f"{peer.name}: left out: {error}", file=sys.stderr)
-                self.notes.append(f"{peer.name} failed on {case.name}: {str(error).splitlines()[0]}")
-
-
-def progress(line: str) -> None:
-    """Show where the run is, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+                self.failures.append(f"{peer.name} failed on {case.name}: {str(error).splitlines()[0]}")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure and report; 1 if a server that is installed failed."""
-    bench = Bench(options, cores(), program(options.python), [])
     _check(options)
+    bench = Bench(options, cores(), program(options.python))
     peers = []
     for name in options.peers:
         reason = PEERS[name].missing()
@@ -146,54 +151,57 @@ def run(options: argparse.Namespace) -> int:
         bench.notes.append("one core only: server and load share it, and its caches")
     report = _idle(bench, peers) if options.idle else _requests(bench, peers)
     progress("")
-    report.tables = [table for table in report.tables if table.series]
+    if not report.tables:
+        raise MeasureError("no server answered as it should: nothing to report")
     written = report.write(options.output)
     print(report.text())
     print("written:", *written, file=sys.stderr)
-    return 1 if any(" failed on " in note for note in bench.notes) else 0
+    return 1 if bench.failures else 0
 
 
 def _check(options: argparse.Namespace) -> None:
     if options.rounds < 1 or options.connections < 1 or options.idle < 0 or options.seconds <= 0:
         raise MeasureError("--rounds and --connections must be at least 1, --seconds above 0, --idle not negative")
-    if options.reference not in PEERS:
-        raise MeasureError(f"--reference {options.reference!r} is no peer: choose from {', '.join(PEERS)}")
-
-
-def _stem(name: str) -> str:
-    return f"{name}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = options.idle + options.connections + 64  # and what an interpreter and its server have open anyhow
+    if most != resource.RLIM_INFINITY and needed > most:
+        raise MeasureError(f"{options.idle} idle connections need {needed} descriptors: raise the hard limit of {most}")
 
 
 def _method(bench: Bench) -> str:
     o = bench.options
     return (
         f"CPU time of the server (user and system, all threads and processes) on a core of its own; the load comes "
-        f"from another core over {o.connections} keep-alive connections, one request in flight on each. {o.rounds} rounds of "
-        f"{o.seconds:g} s, the servers alternating. Requests per second and the share of its core the server was busy "
-        f"are shown for the last round only to tell that it was saturated."
+        f"from another core over {o.connections} keep-alive connections, one request in flight on each. "
+        f"{o.rounds} rounds of {o.seconds:g} s, the servers alternating. `core busy` (median) tells whether a server "
+        f"was saturated, `others` what else ran on its core: beyond a few percent, run again."
     )
 
 
 def _requests(bench: Bench, peers: list[Peer]) -> Report:
     tables = []
     for case in (CASES[name] for name in bench.options.case):
-        found: dict[str, Series] = {peer.name: Series(peer.name) for peer in peers}
+        costs: dict[str, list[Cost]] = {peer.name: [] for peer in peers}
 
-        def measure(
-            peer: Peer, session: int, load: Generator, found: dict[str, Series] = found
-        ) -> None:  # `found` bound now: each case has its own
-            micros, rate, busy = bench.request(session, load)
-            series = found[peer.name]
-            series.values.append(micros)
-            series.notes = {
-                "requests/s": f"{rate:,.0f}",
-                "core busy": f"{busy:.0%}",
-                "version": version(peer.distributions[0]) if peer.distributions else "",
-            }
+        def measure(peer: Peer, session: int, load: Generator, costs: dict[str, list[Cost]] = costs) -> None:
+            costs[peer.name].append(bench.request(session, load))
 
         bench.rounds(peers, case, measure)
+        found = {peer.name: Series(peer.name, [cost.micros for cost in costs[peer.name]]) for peer in peers}
+        for peer in peers:
+            if costs[peer.name]:
+                found[peer.name].notes = _columns(peer, costs[peer.name])
         tables.append(_table(bench, case.summary, "CPU us/request", found))
-    return Report(_stem("http"), "HTTP: CPU per request", _method(bench), tables, bench.notes)
+    return _report(bench, "http", "HTTP: CPU per request", tables)
+
+
+def _columns(peer: Peer, costs: list[Cost]) -> dict[str, str]:
+    return {
+        "requests/s": f"{summary([cost.rate for cost in costs]).median:,.0f}",
+        "core busy": f"{summary([cost.busy for cost in costs]).median:.0%}",
+        "others, worst": f"{max(cost.others for cost in costs):.0%}",
+        "version": version(peer.distributions[0]) if peer.distributions else "",
+    }
 
 
 def _idle(bench: Bench, peers: list[Peer]) -> Report:
@@ -204,16 +212,16 @@ def _idle(bench: Bench, peers: list[Peer]) -> Report:
     alone: dict[str, list[float]] = {peer.name: [] for peer in peers}
 
     def measure(peer: Peer, session: int, load: Generator) -> None:
-        alone_micros, _, _ = bench.request(session, load)
+        before = bench.request(session, load).micros
         rss = resident(session)
         load.hold(n)
         grown = resident(session) - rss
-        micros, _, _ = bench.request(session, load)
+        micros = bench.request(session, load).micros
         held = load.alive()
         if held < n:
             raise ServerError(f"{peer.name} closed {n - held} of {n} idle connections while it was measured")
         memory[peer.name].values.append(grown / 1024 / n)
-        alone[peer.name].append(alone_micros)
+        alone[peer.name].append(before)
         beside[peer.name].values.append(micros)
         against = summary([b / a for a, b in zip(alone[peer.name], beside[peer.name].values, strict=True)])
         beside[peer.name].notes = {
@@ -226,7 +234,12 @@ def _idle(bench: Bench, peers: list[Peer]) -> Report:
         _table(bench, f"Memory per idle connection, {n:,} held after one request on each", "KiB", memory),
         _table(bench, f"CPU per request beside {n:,} idle connections", "CPU us/request", beside),
     ]
-    return Report(_stem("http-idle"), "HTTP: idle connections", _method(bench), tables, bench.notes)
+    return _report(bench, "http-idle", "HTTP: idle connections", tables)
+
+
+def _report(bench: Bench, subject: str, title: str, tables: list[Table]) -> Report:
+    told = [table for table in tables if table.series]
+    return Report(stem(subject), title, _method(bench), told, bench.notes + bench.failures)
 
 
 def _table(bench: Bench, title: str, unit: str, found: dict[str, Series]) -> Table:

@@ -1,6 +1,6 @@
 """`loadgen.c` in Python, for machines without a C compiler: same arguments, same commands, same checks.
 
-    python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE
+python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE
 """
 
 import resource

@@ -53,8 +53,8 @@ class Peer:
 C_FLOOR = "c-floor"
 
 
-def _script(name: str) -> Callable[[Site], list[str]]:
-    return lambda site: [sys.executable, str(SERVERS / name), str(site.port)]
+def _script(name: str, *arguments: str) -> Callable[[Site], list[str]]:
+    return lambda site: [sys.executable, str(SERVERS / name), str(site.port), *arguments]
 
 
 def _pollux(site: Site) -> list[str]:
@@ -92,6 +92,7 @@ PEERS = {
     for peer in (
         Peer("pollux", _pollux, ("pollux",), ("pollux", "pollux_web", "httptools")),
         Peer("socketify", _script("socketify_app.py"), ("socketify",), ("socketify",)),
+        Peer("socketify-pool", _script("socketify_app.py", "200000"), ("socketify",), ("socketify",)),
         Peer("granian-rsgi", _granian("rsgi"), ("granian", "uvloop"), ("granian", "uvloop")),
         Peer("granian-asgi", _granian("asgi"), ("granian", "uvloop"), ("granian", "uvloop")),
         Peer("uvicorn", _uvicorn, ("uvicorn", "uvloop", "httptools"), ("uvicorn", "uvloop", "httptools")),

@@ -1,6 +1,6 @@
 """The floor of any Python HTTP server: a bare epoll loop, recv, httptools, send; no router, no loop, no timeouts.
 
-    python python_floor.py PORT ANSWER_FILE
+python python_floor.py PORT ANSWER_FILE
 """
 
 import select

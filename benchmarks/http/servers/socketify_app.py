@@ -1,10 +1,14 @@
 """socketify: Python handlers on uWebSockets (C++), with its own router.
 
-Handlers are plain functions, its fastest kind, and JSON goes through the standard library as everywhere here.
+Written as its documentation writes them, which is also its cheapest way: plain functions, `end` of a text (no
+Content-Type is sent) and of a dict (application/json, through the standard library's json).
+
+    python socketify_app.py PORT [POOL]
+
+POOL is how many request and response objects it keeps for reuse, which it does not unless told.
 """
 # mypy: disable-error-code="import-not-found, import-untyped"
 
-import json
 import sys
 from typing import Any
 
@@ -13,12 +17,12 @@ from socketify import App
 
 def hello(response: Any, request: Any) -> None:
     """Answer a fixed text."""
-    response.write_header("Content-Type", "text/html; charset=utf-8").end("Hello, world")
+    response.end("Hello, world")
 
 
 def message(response: Any, request: Any) -> None:
     """Answer a dict, serialised for each request."""
-    response.write_header("Content-Type", "application/json").end(json.dumps({"message": "Hello, world!"}))
+    response.end({"message": "Hello, world!"})
 
 
 def user(response: Any, request: Any) -> None:
@@ -30,7 +34,7 @@ def user(response: Any, request: Any) -> None:
         response.write_status(404).end("Not found")
 
 
-app = App()
+app = App(request_response_factory_max_items=int(sys.argv[2]) if len(sys.argv) > 2 else 0)
 app.get("/", hello)
 app.get("/json", message)
 app.get("/user/:number", user)

@@ -1,0 +1,1 @@
+"""Event loops: nanoseconds per operation of ours, asyncio, uvloop and rloop."""
