@@ -12,9 +12,9 @@ What holds
 * `poll` returns a list of `(fd, events)`, each fd at most once, each with `events != 0`. The caller may keep it.
 * A descriptor that can never block (a regular file, `/dev/null`) is always ready for what was asked, as
   poll(2) has it. A poller whose system call refuses such files (epoll: EPERM) answers for them itself.
-* Timeouts are **seconds** as float: None waits without limit, 0 does not wait, negative is treated as 0.
-  They are rounded **up** to the resolution of the system call: rounding down would make the loop spin through the
-  last fraction of each wait. Huge values are clamped, never an error.
+* Timeouts are **seconds**: None waits without limit, 0 does not wait. Numbers are from 0 to `LONGEST_WAIT`: the
+  caller clamps, so that a poller may hand out a system call's own method as `poll`. They are rounded **up** to the
+  resolution of the system call: rounding down would make the loop spin through the last fraction of each wait.
 * Interest may be empty (`events == 0`): then only `ERROR` can be reported.
 
 What is *not* promised
@@ -27,10 +27,11 @@ What is *not* promised
 
 Errors
 ------
-* `register` of a registered fd: `FileExistsError`. `modify` or `unregister` of an unknown one: `KeyError` or
+* `register` of a registered fd: `FileExistsError`; of a number that was closed and opened again without
+  `unregister`: that, or success. `modify` or `unregister` of an unknown one: `KeyError` or
   `FileNotFoundError`.
-* `register` of a number that is no open descriptor: `OSError` (EBADF) where the system call can tell, else nothing until
-  `poll`; `poll` must then not fail because of one bad descriptor: it reports it as `ERROR` or drops it.
+* `register` of a number that is no open descriptor: `OSError` (EBADF) where the system call can tell, else nothing
+  until `poll`; `poll` must then not fail because of one bad descriptor: it reports it as `ERROR` or drops it.
 * `register` of a descriptor this poller can never watch: `pollux.errors.FdLimitError` or `OSError`; the
   poller goes on working for all others.
 * `unregister` of a descriptor its owner has closed already must succeed and forget it, also when the number
@@ -39,15 +40,16 @@ Errors
 
 Threads and forks
 -----------------
-All methods are called from the loop's thread. `poll` must release the GIL while it waits. A poller is never used on both
-sides of a fork.
+All methods are called from the loop's thread. `poll` must release the GIL while it waits. A poller is never used on
+both sides of a fork.
 
 Porting checklist
 -----------------
 1. Can the call watch any descriptor number, sockets and pipes and ttys, and more than 1,024 of them?
 2. What does it say of a closed peer, a half-closed peer, a refused connect? Each must wake `READ` or `WRITE` interest.
 3. What does it do with a closed descriptor, and with a number that is closed and opened again between two polls?
-4. Is the timeout rounded up, clamped, and None without limit? Is EINTR retried or returned as an empty list?
+4. Is the timeout rounded up, None without limit, and LONGEST_WAIT not an overflow? Is EINTR retried or returned as an
+   empty list?
 5. Does it have a descriptor of its own (`fileno`) that is readable when events wait? Then guest mode is cheap.
 6. Run `pollux.testing`: the poller suite states all of the above as tests.
 """
@@ -57,6 +59,10 @@ from typing import Protocol, runtime_checkable
 READ = 0x001
 WRITE = 0x004
 ERROR = 0x018
+
+LONGEST_WAIT = (
+    86_400.0  # seconds: a day. epoll_wait(2) and poll(2) count milliseconds in an int, which ends at 24.8 days.
+)
 
 EventList = list[tuple[int, int]]
 

@@ -1,0 +1,570 @@
+"""The heart of the loop: callbacks, timeouts, poll, events. And the one file that knows asyncio's private names.
+
+What the outside world fixes
+----------------------------
+* `asyncio.SelectorEventLoop` does the plumbing (transports, TLS, subprocesses, DNS, signals) well and changes
+  little. It reaches its queue, its timers and its selector through a handful of underscored names. All of them
+  stand in `ASYNCIO_PRIVATE_NAMES`, no other file may touch one, and a test fails loudly when a Python release moves
+  one.
+* The C `asyncio.Task` and `Future` call only `call_soon`, `get_debug` and `call_exception_handler` of a loop.
+
+What follows, and what was decided
+----------------------------------
+* The queue holds two kinds of entries: asyncio's `Handle`, and plain `(callback, args, context)` tuples for the
+  callbacks that nobody can cancel (Tornado's `add_callback`). A tuple costs a third of a Handle.
+* Handles are pooled. Nearly every caller drops the Handle it gets, so after the callback ran the loop holds the only
+  reference, which `sys.getrefcount` proves; such a Handle is emptied and used again. (Rejected: a Handle class of
+  our own in place of asyncio's. Programs may test for `asyncio.Handle`, and a pooled real one is faster than a new
+  slim one.)
+* Timers are a heap of `(when, number, TimerHandle)`: tuples compare in C, where TimerHandle would call `__lt__` in
+  Python. Most timers never fire (they guard against something slow), so a new one waits in a plain list until the
+  loop is about to poll, and one cancelled by then never touches the heap; cancelled ones further down are dropped
+  lazily and compacted when they are more than half.
+* Events go straight from the poller's list to the handler: no Handle per event, no selector keys.
+* While callbacks are waiting the poll does not block, but asking the kernel still costs more than a callback. A
+  chain of callbacks is therefore polled for at most every `POLL_INTERVAL` seconds: that is the longest time a ready
+  descriptor waits for callbacks to let it in, on top of the callback that is running.
+* Another thread wakes the loop through a socket pair, and only if the loop is asleep or about to sleep: `_asleep`
+  is set *before* the queue is looked at for the last time and the other thread appends *before* it reads `_asleep`,
+  so one of the two always sees the other. A batch of cross-thread callbacks costs one write.
+"""
+# typeshed does not know asyncio's private names, which are this file's business; a test checks them instead.
+# mypy: disable-error-code="attr-defined, has-type"
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio.log import logger
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import partial
+from heapq import heapify, heappop, heappush
+from sys import exception, getrefcount
+from typing import TYPE_CHECKING, Any, TypeVarTuple
+
+from pollux.fdtable import FdEntry, SelectorView
+from pollux.poller import LONGEST_WAIT, READ, WRITE
+
+if TYPE_CHECKING:
+    from pollux.poller import Poller
+
+_Ts = TypeVarTuple("_Ts")
+
+POLL_INTERVAL = 50e-6  # seconds: about the cost of a hundred callbacks, far below any network's jitter
+HANDLE_POOL_SIZE = 256  # enough for the callbacks of one busy iteration; a burst beyond it goes back to malloc
+COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more than the memory they hold
+
+# Every private name of asyncio that this file uses or overrides, by owner.
+ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
+    asyncio.SelectorEventLoop: frozenset({
+        "_add_callback", "_add_reader", "_add_writer", "_check_callback", "_check_closed", "_check_thread",
+        "_close_self_pipe", "_make_self_pipe", "_read_from_self", "_remove_reader", "_remove_writer", "_run_once",
+        "_timer_handle_cancelled", "_write_to_self",
+    }),
+    asyncio.Handle: frozenset({
+        "_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_run", "_source_traceback",
+    }),
+    asyncio.TimerHandle: frozenset({"_scheduled", "_when"}),
+}  # fmt: skip
+ASYNCIO_PRIVATE_STATE = frozenset({
+    "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_selector", "_ssock", "_stopping",
+    "_thread_id", "_timer_cancelled_count",
+})  # fmt: skip
+
+Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
+
+
+def _references_of_a_local() -> int:
+    """What `getrefcount` says of an object that only one local variable holds (2 so far; newer Pythons may say 1)."""
+    thing = object()
+    return getrefcount(thing)
+
+
+_UNSHARED = _references_of_a_local()
+
+
+class Timer(asyncio.TimerHandle):
+    """A TimerHandle whose `cancel` is one call deep."""
+
+    __slots__ = ()
+    _loop: Heart
+    _args: Any  # None once cancelled
+    _callback: Any
+
+    def cancel(self) -> None:
+        """See `asyncio.Handle.cancel`."""
+        if not self._cancelled:
+            if self._source_traceback is not None:  # debug mode keeps a description
+                return super().cancel()
+            if self._scheduled:
+                self._loop._timer_cancelled_count += 1
+            self._cancelled = True
+            self._callback = self._args = None
+        return None
+
+
+class Heart(asyncio.SelectorEventLoop):
+    """An asyncio event loop over a `Poller`. `pollux.IOLoop` adds Tornado's names."""
+
+    _closed = True  # until __init__ is through: __del__ must not complain about a loop that never was
+    _ready: deque[Any]  # of asyncio.Handle | Entry; Any, because telling them apart by hand is what makes step 1 fast
+    _scheduled: list[tuple[float, int, Timer]]
+    _ssock: Any
+    _csock: Any
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._pid = os.getpid()
+        self._entries: dict[int, FdEntry] = {}
+        self._registered_since_poll: set[int] = set()
+        self._asleep = False
+        self._pool: list[asyncio.Handle] = []
+        self._timer_pool: list[Timer] = []
+        self._new_timers: list[Timer] = []
+        self._timer_number = 0
+        super().__init__(SelectorView(poller, self._entries))
+
+    # The four steps
+
+    def _run_once(self) -> None:
+        """Run iterations until `stop`. (asyncio calls this once for each iteration; staying here keeps the names
+        local.)
+
+        Only callbacks that are present at the start of an iteration run in it.
+        """
+        ready = self._ready
+        next_ready = ready.popleft
+        pool = self._pool
+        recycle = pool.append
+        entries = self._entries
+        fresh = self._registered_since_poll
+        monotonic = self.time
+        last_poll = 0.0
+
+        while True:
+            # 1. Callbacks.
+            if self._debug:
+                self._run_callbacks_debugging(len(ready))
+            else:
+                for _ in range(len(ready)):
+                    entry = next_ready()
+                    if type(entry) is tuple:
+                        callback, args, context = entry
+                        try:
+                            result = context.run(callback, *args) if args else context.run(callback)
+                            if result is not None:
+                                self._callback_returned(callback, result)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException:
+                            self.handle_callback_exception(callback)
+                    else:
+                        try:
+                            args = entry._args
+                            if args:
+                                entry._context.run(entry._callback, *args)
+                            elif args is not None:  # None: it was cancelled
+                                entry._context.run(entry._callback)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as error:
+                            self._handle_failed(entry, error)
+                        if getrefcount(entry) == _UNSHARED:  # nobody but us knows this handle: use it again
+                            entry._callback = entry._args = entry._context = None
+                            recycle(entry)
+                entry = callback = args = context = result = None  # an idle loop keeps nothing alive
+                if len(pool) > HANDLE_POOL_SIZE:
+                    del pool[HANDLE_POOL_SIZE:]
+
+            # 2. Timeouts that are due.
+            if self._new_timers:
+                self._admit_timers()
+            timers = self._scheduled
+            if timers and timers[0][0] <= monotonic():
+                self._run_due(timers, monotonic())
+                timers = self._scheduled
+
+            # 3. Poll.
+            # Without limit, if there is nothing to do; so as to be back for the next timeout; not at all with
+            # callbacks waiting, and then not even asking the kernel if it was asked a moment ago.
+            self._asleep = True
+            if ready or timers or self._stopping:
+                now = monotonic()
+                timeout: float | None = 0.0
+                if not ready and not self._stopping:
+                    timeout = min(max(0.0, timers[0][0] - now), LONGEST_WAIT)
+                if timeout == 0.0:
+                    if now - last_poll < POLL_INTERVAL and not self._stopping:
+                        self._asleep = False
+                        continue
+                    last_poll = now
+            else:
+                timeout = None
+            if fresh:
+                fresh.clear()
+            events_list = self._poller.poll(timeout)
+            self._asleep = False
+
+            # 4. Events.
+            for fd, events in events_list:
+                watched = entries.get(fd)
+                if watched is None or fd in fresh:
+                    continue  # closed, or closed and opened again, by a handler of this very list: not its event
+                handler = watched.handler
+                if handler is None:
+                    self._dispatch_asyncio(watched, events)
+                    continue
+                try:
+                    watched.context.run(handler, watched.owner, events)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException:
+                    self.handle_callback_exception(handler)
+            watched = handler = None
+
+            if self._stopping:
+                return
+
+    def _run_callbacks_debugging(self, count: int) -> None:
+        """Step 1 in debug mode: each callback is named while it runs and reported if it was slow."""
+        for _ in range(count):
+            entry = self._ready.popleft()
+            if type(entry) is tuple:
+                callback, args, context = entry
+                entry = asyncio.Handle(self._run_callback, (callback, *args), self, context)
+            if not entry._cancelled:
+                self._run_timed(entry)
+
+    def _run_callback(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call `callback` as Tornado does: run what it returns if that is awaitable, log what it raises."""
+        try:
+            result = callback(*args)
+            if result is not None:
+                self._callback_returned(callback, result)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            self.handle_callback_exception(callback)
+
+    def _run_due(self, timers: list[tuple[float, int, Timer]], now: float) -> None:
+        """Run the timeouts that are due by `now`; those they add are new timers, and wait for the next iteration."""
+        pool = self._timer_pool
+        while timers and timers[0][0] <= now:
+            timer = heappop(timers)[2]
+            timer._scheduled = False
+            if timer._cancelled:
+                self._timer_cancelled_count -= 1
+            elif self._debug:
+                self._run_timed(timer)
+            else:
+                timer._run()
+            if getrefcount(timer) == _UNSHARED and len(pool) < HANDLE_POOL_SIZE and not self._debug:
+                timer._callback = timer._args = timer._context = None
+                pool.append(timer)
+        if self._new_timers:
+            self._admit_timers()
+
+    def _dispatch_asyncio(self, watched: FdEntry, events: int) -> None:
+        """Call asyncio's reader and writer; an error or a hang-up wakes both, as asyncio has it."""
+        reader, writer = watched.reader, watched.writer
+        if events & ~WRITE and reader is not None and not reader._cancelled:
+            self._run_timed(reader) if self._debug else reader._run()
+        if events & ~READ and writer is not None and not writer._cancelled:
+            self._run_timed(writer) if self._debug else writer._run()
+
+    def _run_timed(self, handle: asyncio.Handle) -> None:
+        """Run a handle in debug mode: name it while it runs, report it if it was slow."""
+        self._current_handle: asyncio.Handle | None = handle
+        started = self.time()
+        try:
+            handle._run()
+        finally:
+            self._current_handle = None
+        took = self.time() - started
+        if took >= self.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds", _describe(handle), took)
+
+    def _handle_failed(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """Report a raising callback, in asyncio's form."""
+        context = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
+
+    def _callback_returned(self, callback: Callable[..., Any], result: Any) -> None:
+        """A callback of `add_callback` returned something. `IOLoop` runs it if it is awaitable."""
+
+    def handle_callback_exception(self, callback: Callable[..., Any] | None) -> None:
+        """Log the exception being handled; the loop lives. A subclass may override this to do otherwise."""
+        self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": exception()})
+
+    # Callbacks
+
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See `asyncio.loop.call_soon`."""
+        pool = self._pool
+        if not pool:  # also whenever the loop is closed or in debug mode: the checks cost nothing on the other branch
+            return self._call_soon_checked(callback, args, context)
+        handle = pool.pop()
+        handle._callback = callback
+        handle._args = args
+        handle._context = copy_context() if context is None else context
+        self._ready.append(handle)
+        return handle
+
+    def _call_soon_checked(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
+    ) -> asyncio.Handle:
+        self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        handle = asyncio.Handle(callback, args, self, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-2:]  # the caller is of interest, not this file
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See `asyncio.loop.call_soon_threadsafe`. Wakes the loop only if it sleeps."""
+        self._check_closed()
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = asyncio.Handle(callback, args, self, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-1]
+        self._ready.append(handle)
+        if self._asleep:
+            self._write_to_self()
+        return handle
+
+    def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call `callback(*args, **kwargs)` in the next iteration. Safe from any thread and from signal handlers.
+
+        If it returns an awaitable, the loop runs that too. On a closed loop nothing happens, as in Tornado.
+        """
+        if kwargs:
+            callback = partial(callback, **kwargs)
+        if not self._closed:
+            self._ready.append((callback, args, copy_context()))
+            if self._asleep:
+                self._write_to_self()
+
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        if not handle._cancelled:
+            self._ready.append(handle)
+
+    # Timers
+
+    def call_at(  # type: ignore[override]  # Tornado's callbacks take keywords
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.TimerHandle:
+        """Call `callback(*args, **kwargs)` at the loop's time `when` (seconds, the clock of `time()`).
+
+        The keyword arguments are Tornado's; `context` is asyncio's.
+        """
+        if when is None:
+            raise TypeError("call_at() needs the time to call at, got None")
+        if kwargs:
+            callback = partial(callback, **kwargs)
+        timer = self._make_timer(when, callback, args, context)
+        timer._scheduled = True
+        self._new_timers.append(timer)
+        return timer
+
+    def _make_timer(
+        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
+    ) -> Timer:
+        pool = self._timer_pool
+        if pool:
+            timer = pool.pop()
+            timer._callback = callback
+            timer._args = args
+            timer._context = copy_context() if context is None else context
+            timer._when = when
+            timer._cancelled = False
+            return timer
+        self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+        timer = Timer(when, callback, args, self, context)
+        if timer._source_traceback:
+            del timer._source_traceback[-2:]
+        return timer
+
+    def call_later(  # type: ignore[override]  # as above
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.TimerHandle:
+        """Call `callback(*args, **kwargs)` after `delay` seconds."""
+        if delay is None:
+            raise TypeError("call_later() needs a delay in seconds, got None")
+        if kwargs:
+            callback = partial(callback, **kwargs)
+        timer = self._make_timer(self.time() + delay, callback, args, context)
+        timer._scheduled = True
+        self._new_timers.append(timer)
+        return timer
+
+    def _admit_timers(self) -> None:
+        """Move the new timers that are still wanted into the heap, and drop what was cancelled."""
+        timers = self._scheduled
+        pool = self._timer_pool
+        number = self._timer_number
+        for timer in self._new_timers:
+            if timer._cancelled:
+                timer._scheduled = False
+                self._timer_cancelled_count -= 1
+                if getrefcount(timer) == _UNSHARED + 1 and len(pool) < HANDLE_POOL_SIZE:  # 1: the list's
+                    pool.append(timer)
+            else:
+                number += 1
+                heappush(timers, (timer._when, number, timer))
+        self._timer_number = number
+        self._new_timers.clear()
+        if self._timer_cancelled_count > max(COMPACT_ABOVE, len(timers) // 2):
+            self._scheduled = [item for item in timers if not item[2]._cancelled]
+            heapify(self._scheduled)
+            self._timer_cancelled_count = 0
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if handle._scheduled:
+            self._timer_cancelled_count += 1
+
+    def set_debug(self, enabled: bool) -> None:
+        """See `asyncio.loop.set_debug`."""
+        self._pool.clear()
+        self._timer_pool.clear()
+        super().set_debug(enabled)
+
+    def close(self) -> None:
+        """Close the loop and its poller. Callbacks that have not run are dropped."""
+        if not self.is_running():
+            self._pool.clear()
+            self._timer_pool.clear()
+            self._new_timers.clear()
+        super().close()
+
+    # Descriptors
+
+    def _watch(self, fd: int, events: int) -> FdEntry:
+        """Register `fd` with the poller and return its new entry."""
+        self._check_process()
+        self._poller.register(fd, events)
+        self._registered_since_poll.add(fd)
+        entry = self._entries[fd] = FdEntry(events)
+        return entry
+
+    def _rewatch(self, fd: int, entry: FdEntry, events: int) -> None:
+        if events != entry.events:
+            self._check_process()
+            self._poller.modify(fd, events)
+            entry.events = events
+
+    def _unwatch(self, fd: int) -> None:
+        del self._entries[fd]
+        self._registered_since_poll.discard(fd)
+        if os.getpid() == self._pid:  # after a fork the kernel's set is the parent's: leave it alone
+            self._poller.unregister(fd)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"this loop belongs to process {self._pid}, and this is process {os.getpid()}: "
+                "a loop does not survive fork(); make a new one in the child"
+            )
+
+    def _add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        entry = self._entries.get(fd)
+        if entry is None:
+            entry = self._watch(fd, READ)
+        else:
+            self._check_free(fd, entry)
+            self._rewatch(fd, entry, entry.events | READ)
+            if entry.reader is not None:
+                entry.reader.cancel()
+        entry.reader = handle
+        return handle
+
+    def _add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        entry = self._entries.get(fd)
+        if entry is None:
+            entry = self._watch(fd, WRITE)
+        else:
+            self._check_free(fd, entry)
+            self._rewatch(fd, entry, entry.events | WRITE)
+            if entry.writer is not None:
+                entry.writer.cancel()
+        entry.writer = handle
+        return handle
+
+    def _check_free(self, fd: int, entry: FdEntry) -> None:
+        if entry.handler is not None:
+            raise ValueError(f"fd {fd} has a handler already: remove_handler() it before add_reader() or add_writer()")
+
+    def _remove_reader(self, fd: int) -> bool:
+        entry = self._entries.get(fd)
+        if self._closed or entry is None or entry.reader is None:
+            return False
+        entry.reader.cancel()
+        entry.reader = None
+        self._forget(fd, entry, READ)
+        return True
+
+    def _remove_writer(self, fd: int) -> bool:
+        entry = self._entries.get(fd)
+        if self._closed or entry is None or entry.writer is None:
+            return False
+        entry.writer.cancel()
+        entry.writer = None
+        self._forget(fd, entry, WRITE)
+        return True
+
+    def _forget(self, fd: int, entry: FdEntry, event: int) -> None:
+        if entry.events & ~event:
+            self._rewatch(fd, entry, entry.events & ~event)
+        else:
+            self._unwatch(fd)
+
+    # Waking up
+
+    def _write_to_self(self) -> None:
+        """Wake the loop if it sleeps. Called from any thread, and while the loop is being closed."""
+        self._asleep = False  # whoever comes next need not write again
+        waker = self._csock
+        if waker is not None:
+            try:
+                waker.send(b"\0")
+            except OSError:
+                pass  # full: the loop has a wake-up waiting; closed: there is nobody to wake
+
+    def run_forever(self) -> None:
+        """Run until `stop()` is called."""
+        self._check_process()
+        super().run_forever()
+
+
+def _describe(handle: asyncio.Handle) -> str:
+    """Name what a handle runs: the task, if it is a step of one."""
+    owner = getattr(handle._callback, "__self__", None)
+    return repr(owner) if isinstance(owner, asyncio.Task) else repr(handle)

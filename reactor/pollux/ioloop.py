@@ -1,0 +1,282 @@
+"""`IOLoop`: the heart with Tornado's names. It is an asyncio event loop and Tornado's IOLoop at once.
+
+The names and meanings are Tornado 6's (docs: tornado.ioloop). Where the two dialects share a name (`call_later`,
+`call_at`, `time`, `stop`, `close`, `run_in_executor`) one method serves both. They differ in one habit: a raising
+callback given to `add_callback`, `add_timeout`, `add_handler` or `add_future` ends in `handle_callback_exception`,
+one given to an asyncio name ends in asyncio's exception handler. Either way it is logged and the loop lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import datetime
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+
+from pollux.heart import Heart
+from pollux.log import app_log
+from pollux.poller import ERROR, READ, WRITE
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+    from pollux.backend import Backend
+
+T = TypeVar("T")
+
+_slot = threading.local()  # .loop and .pid: the current loop of a thread that is not running one
+
+
+class IOLoop(Heart):
+    """One event loop over any poller.
+
+    :param backend: the poller: a registered name, a `Backend`, or None for what `configure`, the environment variable
+        POLLUX_BACKEND, the config file or else `auto` says (see `pollux.config.choose_backend`).
+    :param make_current: True makes it the thread's current loop, False does not, None does if the thread has none.
+    :raises pollux.errors.BackendError: the backend is unknown or not usable here.
+    """
+
+    READ = READ
+    WRITE = WRITE
+    ERROR = ERROR
+    NONE = 0
+
+    _configured: ClassVar[str | Backend | None] = None
+
+    def __init__(self, backend: str | Backend | None = None, *, make_current: bool | None = None) -> None:
+        # Here, because choosing imports pluggy and scans the installed distributions: importing pollux must not.
+        from pollux.config import choose_backend
+
+        choice = choose_backend(backend if backend is not None else IOLoop._configured)
+        self.backend = choice.backend
+        self._running: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+        super().__init__(choice.backend.create())
+        if make_current or (make_current is None and IOLoop._of_thread() is None):
+            self.make_current()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed() else "running" if self.is_running() else "stopped"
+        return f"<{type(self).__name__} {self.backend.name} {state}>"
+
+    # Which loop
+
+    @staticmethod
+    def configure(backend: str | Backend | None) -> None:
+        """Choose the poller of all loops made from now on without an explicit one; None forgets the choice."""
+        IOLoop._configured = backend
+
+    @staticmethod
+    def _of_thread() -> IOLoop | None:
+        loop = getattr(_slot, "loop", None)
+        return loop if loop is not None and _slot.pid == os.getpid() and not loop.is_closed() else None
+
+    @overload
+    @staticmethod
+    def current() -> IOLoop: ...
+    @overload
+    @staticmethod
+    def current(instance: bool) -> IOLoop | None: ...
+    @staticmethod
+    def current(instance: bool = True) -> IOLoop | None:
+        """Return the running loop, else the thread's current one, else a new one (None if `instance` is false)."""
+        running = asyncio._get_running_loop()
+        if isinstance(running, IOLoop):
+            return running
+        if running is not None:
+            raise RuntimeError(
+                f"a loop that is not Pollux's is running in this thread: {running!r}. "
+                "Run the program with pollux.run(), or asyncio.Runner(loop_factory=pollux.new_event_loop)"
+            )
+        loop = IOLoop._of_thread()
+        if loop is None and instance:
+            loop = IOLoop(make_current=True)
+        return loop
+
+    @staticmethod
+    def instance() -> IOLoop:
+        """Return the current loop: Tornado's old word for the one loop of a process; each thread has its own now."""
+        return IOLoop.current()
+
+    @staticmethod
+    def initialized() -> bool:
+        """Return whether the thread has a current loop."""
+        return IOLoop.current(instance=False) is not None
+
+    def make_current(self) -> None:
+        """Make this the current loop of the calling thread, for Pollux and for asyncio."""
+        _slot.loop, _slot.pid = self, os.getpid()
+        asyncio.set_event_loop(self)
+
+    @staticmethod
+    def clear_current() -> None:
+        """Leave the calling thread without a current loop."""
+        _slot.loop = None
+        asyncio.set_event_loop(None)
+
+    # Life
+
+    def start(self) -> None:
+        """Run until `stop` is called."""
+        self.run_forever()
+
+    def run_sync(self, func: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Run the loop until `func()`, or the awaitable it returns, is done; return its result.
+
+        :param timeout: seconds; None waits without limit.
+        :raises TimeoutError: the time is over; the awaitable has been cancelled.
+        """
+
+        timed_out = False
+
+        async def main() -> Any:
+            result = func()
+            return await result if inspect.isawaitable(result) else result
+
+        def give_up() -> None:
+            nonlocal timed_out
+            timed_out = True
+            task.cancel()
+
+        task = self.create_task(main())
+        timer = None if timeout is None else self.call_later(timeout, give_up)
+        try:
+            return self.run_until_complete(task)
+        except asyncio.CancelledError:
+            if timed_out:
+                raise TimeoutError(f"run_sync: not done after {timeout} seconds") from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def close(self, all_fds: bool = False) -> None:
+        """Close the loop and its poller; `all_fds` also closes every descriptor it watches.
+
+        :raises RuntimeError: the loop is running.
+        """
+        if all_fds and not self.is_running():
+            for fd, entry in list(self._entries.items()):
+                if entry.handler is not None:
+                    self.remove_handler(fd)
+                    self.close_fd(entry.owner)
+        if IOLoop._of_thread() is self:
+            IOLoop.clear_current()
+        super().close()
+
+    # Callbacks (`add_callback` is the heart's)
+
+    def add_callback_from_signal(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call `callback` in the next iteration; the name says that a signal handler may call this."""
+        self.add_callback(callback, *args, **kwargs)
+
+    def spawn_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call `callback` in the next iteration, with nobody waiting for it: "fire and forget"."""
+        self.add_callback(callback, *args, **kwargs)
+
+    def add_future(
+        self,
+        future: asyncio.Future[T] | concurrent.futures.Future[T] | Awaitable[T],
+        callback: Callable[[Any], Any],
+    ) -> None:
+        """Call `callback(future)` in the loop when `future`, asyncio's or concurrent.futures', is done."""
+        if isinstance(future, concurrent.futures.Future):
+            future.add_done_callback(partial(self.add_callback, callback))
+        else:
+            asyncio.ensure_future(future, loop=self).add_done_callback(partial(self._run_callback, callback))
+
+    def _callback_returned(self, callback: Callable[..., Any], result: Any) -> None:
+        if not inspect.isawaitable(result):
+            return
+
+        async def finish() -> None:
+            try:
+                await result
+            except Exception:
+                self.handle_callback_exception(callback)
+
+        task = self.create_task(finish())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def handle_callback_exception(self, callback: Callable[..., Any] | None) -> None:
+        """Log the exception being handled. Override it to do otherwise; the loop lives either way."""
+        app_log.error("Exception in callback %r", callback, exc_info=True)
+
+    # Timeouts (`call_later` and `call_at` are the heart's)
+
+    def add_timeout(
+        self, deadline: float | datetime.timedelta, callback: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        """Call `callback` at `deadline`: the loop's time in seconds, or a timedelta from now.
+
+        :returns: a handle for `remove_timeout`. It is not safe to call this from another thread.
+        """
+        if isinstance(deadline, datetime.timedelta):
+            when = self.time() + deadline.total_seconds()
+        elif isinstance(deadline, (int, float)):
+            when = deadline
+        else:
+            raise TypeError(f"add_timeout: the deadline is a number of seconds or a timedelta, got {deadline!r}")
+        if kwargs:
+            callback = partial(callback, **kwargs)
+        return self.call_at(when, self._run_callback, callback, *args)
+
+    def remove_timeout(self, timeout: asyncio.TimerHandle) -> None:
+        """Cancel a timeout; one that has run or was cancelled already is left as it is."""
+        timeout.cancel()
+
+    # Descriptors
+
+    def add_handler(self, fd: FileDescriptorLike, handler: Callable[[Any, int], Any], events: int) -> None:
+        """Call `handler(fd, events)` whenever one of `events` (READ | WRITE; ERROR is implied) happens on `fd`.
+
+        :param fd: a number or an object with `fileno()`; the handler gets what was given here.
+        :raises ValueError: `fd` has a handler already.
+        :raises pollux.errors.FdLimitError: the poller cannot watch a number this high (select).
+        """
+        number, owner = self.split_fd(fd)
+        if number in self._entries:
+            raise ValueError(f"fd {number} has a handler already: use update_handler() or remove_handler()")
+        entry = self._watch(number, events)
+        entry.owner = owner
+        entry.context = copy_context()
+        entry.handler = handler
+
+    def update_handler(self, fd: FileDescriptorLike, events: int) -> None:
+        """Replace the events that `fd`'s handler is called for.
+
+        :raises KeyError: `fd` has no handler.
+        """
+        number, _ = self.split_fd(fd)
+        self._rewatch(number, self._entries[number], events)
+
+    def remove_handler(self, fd: FileDescriptorLike) -> None:
+        """Stop watching `fd`; do this before closing it. An unknown `fd` is ignored."""
+        number, _ = self.split_fd(fd)
+        if number in self._entries:
+            self._unwatch(number)
+
+    @staticmethod
+    def split_fd(fd: FileDescriptorLike) -> tuple[int, FileDescriptorLike]:
+        """Return `fd`'s number, and `fd`."""
+        return (fd, fd) if isinstance(fd, int) else (fd.fileno(), fd)
+
+    @staticmethod
+    def close_fd(fd: Any) -> None:
+        """Close a number or an object; one that is closed already is ignored."""
+        try:
+            os.close(fd) if isinstance(fd, int) else fd.close()
+        except OSError:
+            pass
+
+    # Executors (`run_in_executor` is asyncio's)
+
+    def set_default_executor(self, executor: concurrent.futures.Executor) -> None:
+        """Set the executor of `run_in_executor(None, ...)`."""
+        super().set_default_executor(executor)  # type: ignore[arg-type]  # asyncio says which it takes

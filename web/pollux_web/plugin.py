@@ -1,0 +1,1 @@
+"""What the web room adds to Pollux through the plugin manager: the `serve` command."""
