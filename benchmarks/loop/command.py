@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loop.cases import CASES
+from benchmarks.loop.cases import CASES, REPEATS
 from benchmarks.measure import MeasureError, alternate, cores
 from benchmarks.options import progress, stem, words
 from benchmarks.report import Report, Series, Table
@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
         raise MeasureError("no loop finished a case")
     method = (
         f"CPU time (user and system) of a process pinned to one core, per operation; a fresh process for each of "
-        f"{options.rounds} rounds, the loops alternating. Medians; our ratio with its lowest and highest round."
+        f"{options.rounds} rounds, the loops alternating, and the least of {REPEATS} repeats in each. Medians of the "
+        f"rounds; our ratio with its lowest and highest round."
     )
     report = Report(stem("loop"), "Event loops: CPU per operation", method, tables, notes, as_matrix=True)
     written = report.write(options.output)
