@@ -3,9 +3,8 @@
 * The contract's bits are epoll's own and `select.epoll.poll` returns the contract's list, so the C method **is**
   `poll`: an attribute of the instance, with no Python frame per iteration of the loop. Read it afresh each time: it
   is replaced while a descriptor is watched that epoll refuses.
-* The price: the C method takes any negative timeout for "no limit" and raises OverflowError above 2**31 ms (24.8 days).
-  Whoever calls it passes None or 0 to `timeouts.LONGEST_WAIT`. It rounds up to the millisecond and retries after EINTR
-  with what is left (PEP 475); one call returns at most 1,023 events (FD_SETSIZE - 1), the rest follow in the next.
+* It rounds up to the millisecond and retries after EINTR with what is left (PEP 475); one call returns at most 1,023
+  events (FD_SETSIZE - 1), the rest follow in the next.
 * epoll_ctl(2) refuses with EPERM what can never block (regular files, /dev/null): poll(2) calls these always
   ready, and so does this poller. While one of them has interest, an eventfd that is always readable (the bell) stands
   in the set for them: it ends the wait, and makes the epoll descriptor itself readable, as `fileno` promises.
@@ -34,7 +33,7 @@ _FORGOTTEN = (errno.EBADF, errno.ENOENT, errno.EPERM)
 class EpollPoller:
     """`pollux.poller.Poller` on epoll(7): any descriptor, any number of them.
 
-    `poll` is an attribute: `poll(timeout: float | None) -> EventList`, see the module's notes on its timeouts.
+    `poll` is an attribute: `poll(timeout: float | None) -> EventList`.
     """
 
     __slots__ = ("__weakref__", "_always", "_bell", "_epoll", "_watched", "poll")

@@ -24,7 +24,6 @@ import stat
 from typing import Any
 
 from pollux.poller import ERROR, READ, WRITE, EventList
-from pollux_backends.timeouts import LONGEST_WAIT
 
 # Room in the list of one call; what does not fit comes with the next. libuv uses the same number.
 _EVENTS_PER_CALL = 1024
@@ -88,9 +87,7 @@ class KqueuePoller:
             self._change(fd, events, 0)
 
     def poll(self, timeout: float | None, /) -> EventList:
-        """Wait up to `timeout` seconds, at most one day, and return what is ready."""
-        if timeout is not None:
-            timeout = min(timeout, LONGEST_WAIT) if timeout > 0 else 0
+        """Wait up to `timeout` seconds and return what is ready."""
         ready: dict[int, int] = {}
         for event in self._kqueue.control(None, _EVENTS_PER_CALL, timeout):
             fd, flags = event.ident, event.flags

@@ -4,8 +4,7 @@
   kernel is handed on as it is. The exception is POLLNVAL, a closed descriptor, which becomes `ERROR`.
 * The kernel is given the whole list at each call, so nothing goes stale when a number is closed and opened again, and
   each poll costs in proportion to the watched. CPython rebuilds its array after each change of interest.
-* CPython's `poll` takes milliseconds and waits without limit on a negative number, unlike the contract; it rounds up
-  to the millisecond and retries after EINTR with what is left (PEP 475).
+* CPython's `poll` takes milliseconds. It rounds up to the next one and retries after EINTR with what is left (PEP 475).
 
 https://man7.org/linux/man-pages/man2/poll.2.html
 """
@@ -14,7 +13,6 @@ import errno
 import select
 
 from pollux.poller import ERROR, EventList
-from pollux_backends.timeouts import LONGEST_WAIT
 
 # <poll.h> of Linux, macOS and the BSDs.
 POLLNVAL = 0x20
@@ -48,12 +46,10 @@ class PollPoller:
         self._poll.unregister(fd)
 
     def poll(self, timeout: float | None, /) -> EventList:
-        """Wait up to `timeout` seconds, at most one day, and return what is ready."""
+        """Wait up to `timeout` seconds and return what is ready."""
         if self._closed:
             self._check_open()
-        if timeout is not None:
-            timeout = min(timeout, LONGEST_WAIT) * 1000 if timeout > 0 else 0
-        events = self._poll.poll(timeout)
+        events = self._poll.poll(None if timeout is None else timeout * 1000)
         for _, bits in events:
             if bits & POLLNVAL:
                 return [(fd, ERROR if bits & POLLNVAL else bits) for fd, bits in events]

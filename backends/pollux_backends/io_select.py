@@ -18,7 +18,6 @@ import select
 
 from pollux.errors import FdLimitError
 from pollux.poller import ERROR, READ, WRITE, EventList
-from pollux_backends.timeouts import LONGEST_WAIT
 
 FD_SETSIZE = 1024
 
@@ -59,10 +58,8 @@ class SelectPoller:
         self._set(fd, 0)
 
     def poll(self, timeout: float | None, /) -> EventList:
-        """Wait up to `timeout` seconds, at most one day, and return what is ready."""
+        """Wait up to `timeout` seconds and return what is ready."""
         self._check_open()
-        if timeout is not None:
-            timeout = min(timeout, LONGEST_WAIT) if timeout > 0 else 0
         try:
             return self._select(self._read, self._write, timeout)
         except OSError as error:

@@ -24,21 +24,6 @@ class TestEveryBackend(PollerSuite):
         name: str = request.param
         return name
 
-    @pytest.fixture(autouse=True)
-    def epoll_leaves_the_range_of_timeouts_to_its_caller(
-        self, request: pytest.FixtureRequest, backend_name: str
-    ) -> None:
-        """The one known deviation from the contract: `EpollPoller.poll` is the C method, with the C method's range."""
-        test = request.function.__name__
-        if backend_name == "epoll" and test in ("test_huge_timeout_is_clamped", "test_negative_timeout_is_zero"):
-            request.applymarker(
-                pytest.mark.xfail(
-                    strict=True,
-                    raises=(OverflowError, TimeoutError),
-                    reason="epoll's poll is the C method: whoever calls it passes None or 0 to LONGEST_WAIT",
-                )
-            )
-
 
 # (what happens, to which of the descriptors, with which interest)
 STEPS = st.lists(

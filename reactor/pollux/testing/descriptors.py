@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -19,6 +20,8 @@ from pollux.poller import ERROR, READ, WRITE, EventList, Poller
 
 # A poller that works answers in microseconds. This bound only turns a hang into a failure.
 PATIENCE = 10.0
+
+OPEN_FILES = Path("/proc/self/fd")
 
 # What `modify` and `unregister` may raise for a descriptor that is not registered.
 UNKNOWN = (KeyError, FileNotFoundError)
@@ -75,6 +78,28 @@ def fill(sock: socket.socket) -> None:
             sock.send(b"x" * 65536)
     except BlockingIOError:
         pass
+
+
+def open_files() -> dict[str, str]:
+    """Each open descriptor of this process and what it is; empty where there is no /proc."""
+    found = {}
+    if OPEN_FILES.is_dir():
+        for name in os.listdir(OPEN_FILES):
+            try:
+                found[name] = os.readlink(OPEN_FILES / name)
+            except OSError:  # the descriptor of the listing itself
+                pass
+    return found
+
+
+@contextlib.contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Fail if more or fewer descriptors are open afterwards than before."""
+    before = open_files()
+    yield
+    after = open_files()
+    leaked = {fd: after[fd] for fd in after.keys() - before.keys()}
+    assert len(after) == len(before), f"{len(before)} descriptors before the test, {len(after)} after: {leaked}"
 
 
 @contextlib.contextmanager

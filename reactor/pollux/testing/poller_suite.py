@@ -15,25 +15,12 @@ import pytest
 from pollux import registry
 from pollux.backend import Backend
 from pollux.poller import READ, WRITE, HasFileno, Poller
-from pollux.testing.descriptors import PATIENCE, checked, drain, socket_pair, wait_for
+from pollux.testing.descriptors import PATIENCE, checked, drain, nothing_left_open, socket_pair, wait_for
 from pollux.testing.poller_readiness import PollerReadiness
 from pollux.testing.poller_registration import PollerRegistration
 from pollux.testing.poller_waiting import PollerWaiting
 
 CLOSED = (ValueError, OSError)
-OPEN_FILES = Path("/proc/self/fd")
-
-
-def _open_files() -> dict[str, str]:
-    """Each open descriptor and what it is; empty where there is no /proc."""
-    found = {}
-    if OPEN_FILES.is_dir():
-        for name in os.listdir(OPEN_FILES):
-            try:
-                found[name] = os.readlink(OPEN_FILES / name)
-            except OSError:  # the descriptor of the listing itself
-                pass
-    return found
 
 
 class PollerSuite(PollerReadiness, PollerWaiting, PollerRegistration):
@@ -62,11 +49,8 @@ class PollerSuite(PollerReadiness, PollerWaiting, PollerRegistration):
     @pytest.fixture(autouse=True)
     def no_leak(self) -> Iterator[None]:
         """Every test leaves as many descriptors open as it found. First of the fixtures, so it looks last."""
-        before = _open_files()
-        yield
-        after = _open_files()
-        leaked = {fd: after[fd] for fd in after.keys() - before.keys()}
-        assert len(after) == len(before), f"{len(before)} descriptors before the test, {len(after)} after: {leaked}"
+        with nothing_left_open():
+            yield
 
     @pytest.fixture
     def poller(self, no_leak: None, create: Callable[[], Poller]) -> Iterator[Poller]:

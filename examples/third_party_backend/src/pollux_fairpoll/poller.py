@@ -40,7 +40,7 @@ class FairPoller:
         self._watched.discard(fd)
 
     def poll(self, timeout: float | None, /) -> EventList:
-        wait = None if timeout is None else math.ceil(min(max(timeout, 0), 1e6) * 1000)
+        wait = None if timeout is None else math.ceil(timeout * 1000)
         ready = sorted((fd, events & ANY or ERROR) for fd, events in self._open().poll(wait))
         start = next((i for i, (fd, _) in enumerate(ready) if fd > self._first), 0)
         ready = ready[start:] + ready[:start]
