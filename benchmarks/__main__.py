@@ -1,7 +1,6 @@
 """`python -m benchmarks SUBJECT`: one subcommand for each subject, each in a module with `configure` and `run`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from benchmarks.http import command as http
 from benchmarks.http.generator import GeneratorError
 from benchmarks.loop import command as loop
 from benchmarks.measure import MeasureError
-from benchmarks.server import ServerError
+from benchmarks.server import ServerError, interruptible
 
 SUBJECTS = (http, loop, startup)
 
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subject; 0 on success, 1 with one line on stderr on failure, 130 on Ctrl-C or SIGTERM."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruptible()
     try:
         return int(options.run(options))
     except (BuildError, GeneratorError, MeasureError, ServerError) as error:

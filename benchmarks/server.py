@@ -19,10 +19,20 @@ from benchmarks import measure
 
 START_SECONDS = 20.0
 END_SECONDS = 5.0
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ServerError(Exception):
     """A server did not start, died or could not be stopped. Carries its command and the end of its stderr."""
+
+
+def interruptible() -> None:
+    """Let SIGINT and SIGTERM both raise KeyboardInterrupt, which ends every server on its way out.
+
+    SIGINT too, since a shell starts its background jobs with that ignored.
+    """
+    for number in ENDINGS:
+        signal.signal(number, signal.default_int_handler)
 
 
 def free_port() -> int:
@@ -86,7 +96,8 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> str | None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the whole session and wait until it is gone: a dying worker must not take the next one's CPU time."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them alive
+    # A second Ctrl-C must not leave half of them alive.
+    previous = [(number, signal.signal(number, signal.SIG_IGN)) for number in ENDINGS]
     try:
         deadline = time.monotonic() + END_SECONDS
         while True:
@@ -104,4 +115,5 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.002)
         process.wait()
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous:
+            signal.signal(number, handler)

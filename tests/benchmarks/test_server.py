@@ -28,8 +28,9 @@ signal.pause()
 # What `python -m benchmarks` does while it measures, stopped in the middle.
 MEASURING = """
 import signal, sys
-from benchmarks.server import free_port, running
+from benchmarks.server import free_port, interruptible, running
 port = free_port()
+interruptible()
 try:
     with running("it", [sys.executable, "-c", sys.argv[1], str(port)], port, int(sys.argv[2])) as session:
         print(session, flush=True)
@@ -46,14 +47,15 @@ def test_the_whole_family_ends(core: int) -> None:
     assert processes(session) == []
 
 
-def test_ctrl_c_leaves_no_orphan(core: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_no_orphan(core: int, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", MEASURING, FAMILY, str(core)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         session = int(process.stdout.readline())
         assert len(processes(session)) == 2
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait() == 130
     assert processes(session) == []
 
