@@ -1,0 +1,312 @@
+"""`ServerConnection`: one HTTP/1.1 connection, between an `IOStream` and an application.
+
+The fast path: a request that comes in one piece and is answered without suspending goes `data_received`, application,
+`respond`, `send` within one event: no Future, no Task, no timer, no callback in between, and no parser of its own.
+
+Everything else is the slow path. Requests are answered in the order in which they came, one at a time (`_advance`):
+what was read behind the current one waits in the parser, and nothing more is read meanwhile, so that what a client
+can make us hold is one read, whatever it pipelines. Responses made while such a queue is worked off leave in one
+write, and while a client does not read what it was sent, no further request of its is answered.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pollux.iostream import IOStream
+from pollux.log import app_log, gen_log
+from pollux_http.errors import HTTPInputError
+from pollux_http.headers import HTTPHeaders
+from pollux_http.parsing import ParsedRequest, RequestParser
+from pollux_http.request import HTTPServerRequest
+from pollux_http.response import CONTINUE, HTML, LAST_CHUNK, bodiless, chunk, error_response, reason_phrase
+
+if TYPE_CHECKING:
+    from pollux_http.server import HTTPServer
+
+CORKED_SIZE = 64 * 1024  # bytes: pipelined responses above this leave before further requests are answered
+
+
+class ServerConnection:
+    """What `HTTPServer` makes of each stream.
+
+    :ivar address: the peer's, as `socket.accept` gave it.
+    :ivar on_close: called once if the client goes away, or ends its side, while a request is being answered.
+    """
+
+    __slots__ = (
+        "__weakref__", "_chunked", "_corked", "_current", "_eof", "_error", "_last", "_lingering", "_parser", "address",
+        "on_close", "server", "since", "stream",
+    )  # fmt: skip
+
+    def __init__(self, server: HTTPServer, stream: IOStream, address: Any) -> None:
+        self.server = server
+        self.stream = stream
+        self.address = address
+        self.since = server.now  # when the present state began or last made progress, for the deadlines
+        self.on_close: Callable[[], object] | None = None
+        self._current: ParsedRequest | None = None  # the request that is being answered
+        self._parser: RequestParser | None = None  # None: nothing of a next request has come, or it took the fast path
+        self._corked: list[bytes] | None = None  # responses that leave together, while `_advance` is at work
+        self._error: HTTPInputError | None = None  # what came behind the last good request
+        self._chunked: bool | None = None  # of a response in parts; None: its head is not sent
+        self._last = False  # the current response is the connection's last
+        self._lingering = False  # all is said; waiting for the client to see it
+        self._eof = False
+        stream.set_close_callback(self._closed)
+        stream.deliver_to(self.data_received)
+
+    # Receiving
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the peer sent; b"" is its end of file."""
+        if self._parser is None and self._current is None:
+            parsed = self.server.parse_head(data)
+            if parsed is not None:
+                self._serve(parsed)
+                return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        if self._lingering:
+            if not data:
+                self.stream.close()
+        elif not data:
+            self._end_of_file()
+        else:
+            parser = self._parser
+            if parser is None:
+                parser = self._parser = RequestParser(self.server.limits)
+                self.since = self.server.now
+            elif parser.in_body:
+                self.since = self.server.now
+            try:
+                parser.feed(data)
+            except HTTPInputError as error:
+                self._error = error
+            self._advance()
+
+    def _end_of_file(self) -> None:
+        """The peer sends no more. It may still wait for the answer to what it has sent (RFC 9112 9.6)."""
+        self._eof = True
+        if self._current is None:
+            self._close_when_sent()
+        elif self.on_close is not None:
+            callback, self.on_close = self.on_close, None
+            callback()
+
+    def _advance(self) -> None:
+        """Answer the complete requests in order, as far as possible, and prepare for what comes next."""
+        parser = self._parser
+        if parser is None:
+            return
+        while self._may_answer(parser):
+            corked = self._corked = []
+            while self._may_answer(parser) and sum(map(len, corked)) < CORKED_SIZE:
+                self._serve(parser.requests.popleft())
+            self._corked = None
+            if corked and not self.stream.send(b"".join(corked)) and self._may_answer(parser):
+                self.stream.pause_reading()
+                self.stream.on_drain(self._advance)
+                return
+        if self._current is not None:
+            if parser.requests or self._error is not None:
+                self.stream.pause_reading()
+        elif self._last:
+            self._close_when_sent()
+        elif self._error is not None:
+            self._refuse(self._error.status, str(self._error))
+        else:
+            if parser.take_continue():
+                self.stream.send(CONTINUE)
+            if parser.idle:
+                self._parser = None
+                self.since = self.server.now
+            if self._eof:
+                self._close_when_sent()
+            else:
+                self.stream.resume_reading()
+
+    def _may_answer(self, parser: RequestParser) -> bool:
+        return self._current is None and bool(parser.requests) and not self._last
+
+    def _serve(self, parsed: ParsedRequest) -> None:
+        self._current = parsed
+        try:
+            self.server.request_callback(HTTPServerRequest(parsed, self))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except Exception:
+            app_log.error("Uncaught exception for %s %r", parsed.method, parsed.target, exc_info=True)
+            if self._current is parsed and self._chunked is None:
+                self.respond(500, body=b"500 Internal Server Error\n", content_type="text/plain; charset=UTF-8")
+            elif self._current is parsed:
+                self.stream.close()
+
+    # Responding
+
+    def respond(
+        self,
+        status: int = 200,
+        reason: str | None = None,
+        headers: HTTPHeaders | None = None,
+        content_type: str = HTML,
+        body: bytes = b"",
+    ) -> None:
+        """Answer the current request, whole.
+
+        :param reason: None for the status's usual one.
+        :param headers: None for just `content_type`. Framing (Content-Length, Connection, ...) is added here.
+        :raises RuntimeError: there is no request to answer: it was answered before.
+        """
+        parsed = self._current
+        if headers is None and status == 200 and parsed is not None and parsed.plain and not self.server.closing:
+            head = self.server.heads.plain(content_type)
+            data = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        else:
+            parsed = self._answerable()
+            if headers is None:
+                headers = HTTPHeaders({"Content-Type": content_type})
+            data = self._full_head(parsed, status, reason, headers, len(body))
+            if parsed.method != "HEAD" and not bodiless(status):
+                data += body
+        if self._corked is not None:
+            self._corked.append(data)
+        elif not self.stream.send(data) and self._parser is None:
+            # A client that does not read gets no further answers: what is unsent stays bounded.
+            self.stream.pause_reading()
+            self.stream.on_drain(self._drained)
+        self._responded()
+
+    def start(self, status: int, reason: str | None, headers: HTTPHeaders) -> None:
+        """Send the head of a response whose body comes in parts: `write` them, then `finish`.
+
+        With a Content-Length among `headers` the body goes out as it is, else it is chunked.
+        """
+        parsed = self._answerable()
+        length = int(headers["Content-Length"]) if "Content-Length" in headers else None
+        self._chunked = length is None and parsed.http11 and not bodiless(status) and parsed.method != "HEAD"
+        if length is None and not parsed.http11:
+            self._last = True  # HTTP/1.0: the end of the connection is the end of the body
+        self._write(self._full_head(parsed, status, reason, headers, length))
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body of a response that was started."""
+        if self._current is not None and self._current.method != "HEAD":
+            self._write(chunk(data) if self._chunked else data)
+
+    def finish(self) -> None:
+        """End a response that was started."""
+        if self._chunked:
+            self._write(LAST_CHUNK)
+        self._chunked = None
+        self._responded()
+
+    def _answerable(self) -> ParsedRequest:
+        if self._current is None or self._chunked is not None:
+            raise RuntimeError("this request has been answered already")
+        return self._current
+
+    def _full_head(
+        self, parsed: ParsedRequest, status: int, reason: str | None, headers: HTTPHeaders, length: int | None
+    ) -> bytes:
+        if not parsed.keep_alive or self.server.closing or headers.get("Connection", "").lower() == "close":
+            self._last = True
+        return self.server.heads.full(
+            status,
+            reason if reason is not None else reason_phrase(status),
+            headers,
+            http11=parsed.http11,
+            keep_alive=not self._last,
+            length=length,
+            chunked=bool(self._chunked),
+        )
+
+    def _write(self, data: bytes) -> None:
+        if self._corked is not None:
+            self._corked.append(data)
+        else:
+            self.stream.send(data)
+
+    def _responded(self) -> None:
+        self._current = self.on_close = None
+        if self._corked is None:  # else `_advance` is at work, and goes on by itself
+            if self._parser is not None:
+                self._advance()
+            elif self._last or self._eof:
+                self._close_when_sent()
+            else:
+                self.since = self.server.now
+
+    def _drained(self) -> None:
+        self.since = self.server.now
+        if not self._last and not self._eof:
+            self.stream.resume_reading()
+
+    # Closing
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what is no request, and close."""
+        gen_log.info("Refused %s: %s", self.address or "a client", message)
+        self._last = True
+        self._parser = None
+        self.stream.send(error_response(status, message))
+        self._close_when_sent(linger=True)
+
+    def _close_when_sent(self, linger: bool = False) -> None:
+        """Close after what is unsent has left.
+
+        :param linger: read on for a moment: to close a socket with unread data makes the kernel send a reset, which may
+            overtake the response (RFC 9112 9.6).
+        """
+        self.since = self.server.now
+        if self.stream.unsent:
+            self.stream.pause_reading()
+            self.stream.on_drain(lambda: self._close_when_sent(linger))
+        elif linger and not self._eof and not self.stream.closed():
+            self._lingering = True
+            try:
+                self.stream.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.stream.close()
+            else:
+                self.stream.resume_reading()
+        else:
+            self.stream.close()
+
+    def _closed(self) -> None:
+        self.server.forget(self)
+        self._current = self._parser = None
+        callback, self.on_close = self.on_close, None
+        if callback is not None:
+            callback()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is on its way in, being answered, or its answer on its way out."""
+        return self._current is not None or self._parser is not None or self.stream.unsent > 0
+
+    def check_deadline(self, now: float) -> None:
+        """Close the connection if the client has kept us waiting for too long. Called by the server's sweep."""
+        waited = now - self.since
+        server = self.server
+        if self.stream.unsent:
+            if self.stream.take_progress():
+                self.since = now
+            elif waited > server.send_timeout:
+                self.stream.close(TimeoutError(f"the client has not read for {server.send_timeout} seconds"))
+        elif self._lingering:
+            if waited > server.linger_timeout:
+                self.stream.close()
+        elif self._current is not None:
+            pass  # it is the application that takes its time
+        elif self._parser is None:
+            if waited > server.idle_connection_timeout:
+                self.stream.close()
+        elif self._parser.in_body:
+            if waited > server.body_timeout:
+                self._refuse(408, "the request body is late")
+        elif waited > server.header_timeout:
+            self._refuse(408, "the request head is late")

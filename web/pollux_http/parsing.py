@@ -1,0 +1,309 @@
+"""Requests from bytes (RFC 9112). This module knows no sockets: bytes in, complete requests or `HTTPInputError` out.
+
+What the outside world fixes
+----------------------------
+* llhttp, through httptools, is the grammar, in its strict mode: it refuses bare LF and CR, obs-fold, space before a
+  colon, control characters, signs and duplicates in Content-Length, Content-Length together with Transfer-Encoding,
+  bad chunk sizes.
+* It does not know limits, Host, nor which transfer codings we can undo. Those rules are `RequestParser`'s, below.
+* Each llhttp callback into Python costs about as much as all of llhttp's own work on a short request.
+
+What was decided
+----------------
+* `RequestParser` handles everything: pieces of any size, bodies, pipelining, trailers. One belongs to one connection.
+* `HeadParser` handles the common case and nothing else: a chunk that is exactly one request head, without a body,
+  with the connection kept alive. It has no Python callbacks (llhttp calls `list.append` and `list.clear`), and no
+  state between two calls, so one serves all connections of a server and an idle connection needs no parser at all. In
+  any doubt it answers None, and `RequestParser` gets the very same bytes: only that one ever reports an error.
+* The header fields of a short head are remembered by their bytes: a client repeats them with each request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import httptools
+
+from pollux_http.errors import HTTPInputError
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+MAX_HEADER_SIZE = 64 * 1024  # bytes of request line and fields: Tornado's limit
+MAX_BODY_SIZE = 100 * 1024 * 1024  # bytes: Tornado's limit (its max_buffer_size)
+REMEMBERED_HEAD_SIZE = 2048  # bytes: longer heads (big cookies) differ from user to user, remembering them is a waste
+
+# RFC 9110 7.2: Host = uri-host [ ":" port ]; RFC 3986 3.2.2: a name, an IPv4 or a bracketed IPv6 address; may be empty.
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+# RFC 9112 3.2.2, the absolute form. Scheme and authority only say where the client thinks it is talking to.
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
+
+_END = b"\r\n\r\n"
+
+
+class Limits(NamedTuple):
+    """How much of one request is taken."""
+
+    header_size: int = MAX_HEADER_SIZE
+    body_size: int = MAX_BODY_SIZE
+
+
+class ParsedRequest:
+    """One request as it came, complete.
+
+    :ivar plain: HTTP/1.1, kept alive, not HEAD: nothing about it makes its response special.
+    """
+
+    __slots__ = ("body", "fields", "host", "http11", "keep_alive", "method", "plain", "target")
+
+    def __init__(
+        self, method: str, target: bytes, fields: Fields, host: bytes, http11: bool, keep_alive: bool, body: bytes = b""
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.host = host
+        self.http11 = http11
+        self.keep_alive = keep_alive
+        self.body = body
+        self.plain = http11 and keep_alive and method != "HEAD"
+
+
+def check_host(fields: Fields, http11: bool) -> bytes:
+    """Return the value of Host. RFC 9112 3.2: exactly one, and valid; HTTP/1.0 may leave it out.
+
+    :raises HTTPInputError: none, several, or an invalid one.
+    """
+    hosts = [value for name, value in fields if name.lower() == b"host"]
+    if len(hosts) > 1:
+        raise HTTPInputError("several Host headers")
+    if not hosts:
+        if http11:
+            raise HTTPInputError("no Host header")
+        return b""
+    if not _HOST.fullmatch(hosts[0]):
+        raise HTTPInputError(f"invalid Host header {hosts[0]!r}")
+    return hosts[0]
+
+
+@lru_cache(512)
+def _fields_of(block: bytes) -> tuple[Fields, bytes] | None:
+    """Split header lines that llhttp has found well-formed; return them and Host, or None if Host is not as it
+    should."""
+    lines = [line.partition(b":") for line in block.split(b"\r\n") if line]
+    fields = tuple([(name, value.strip(b" \t")) for name, _, value in lines])
+    try:
+        return fields, check_host(fields, True)
+    except HTTPInputError:
+        return None
+
+
+class HeadParser:
+    """The common case, without state between two calls."""
+
+    __slots__ = ("_feed", "_incomplete", "_keep_alive", "_max_size", "_method", "_targets")
+
+    def __init__(self, limits: Limits) -> None:
+        self._max_size = min(limits.header_size, REMEMBERED_HEAD_SIZE)
+        self._renew()
+
+    def _renew(self) -> None:
+        self._targets: list[bytes] = []
+        self._incomplete = [True]
+        parser = httptools.HttpRequestParser(
+            SimpleNamespace(on_url=self._targets.append, on_message_complete=self._incomplete.clear)
+        )
+        self._feed = parser.feed_data
+        self._method = parser.get_method
+        self._keep_alive = parser.should_keep_alive
+
+    def parse(self, data: bytes) -> ParsedRequest | None:
+        """Return the request that `data` is, or None if it is not exactly one simple request."""
+        if data.find(_END) != len(data) - 4 or len(data) > self._max_size:
+            return None
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:  # an Upgrade, too
+            self._renew()
+            return None
+        if self._incomplete or not self._keep_alive():
+            self._renew()
+            return None
+        self._incomplete.append(True)
+        target = self._targets.pop()
+        method = self._method()
+        fields_at = len(method) + len(target) + 12  # two spaces, HTTP/1.1, CRLF
+        if not data.startswith(b" HTTP/1.1\r\n", fields_at - 11) or target[0] != 47:  # 47: "/"
+            return None
+        found = _fields_of(data[fields_at:-2])
+        if found is None:
+            return None
+        return ParsedRequest(method.decode(), target, found[0], found[1], True, True)
+
+
+class RequestParser:
+    """Any requests in pieces of any size. `requests` holds those that are complete.
+
+    After an error no more may be fed: the connection is to be closed once what is in `requests` is answered.
+    """
+
+    __slots__ = (
+        "_body",
+        "_fed",
+        "_fields",
+        "_head_done",
+        "_limits",
+        "_parser",
+        "_refused",
+        "_size",
+        "_target",
+        "_wants_continue",
+        "requests",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.requests: deque[ParsedRequest] = deque()
+        self._refused: HTTPInputError | None = None
+        self._fed = 0  # bytes of a head that is not complete yet
+        self._begin()
+
+    def _begin(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._size = 0
+        self._body = bytearray()
+        self._head_done = False
+        self._wants_continue = False
+
+    def feed(self, data: bytes) -> None:
+        """Parse the next piece.
+
+        :raises HTTPInputError: malformed, or past a limit.
+        """
+        while data:
+            before = len(self.requests)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # We do not take up the offer (RFC 9110 7.8 lets us): what follows is HTTP again.
+                data = data[upgrade.args[0] :]
+                self._begin()
+                continue
+            except httptools.HttpParserError as error:
+                raise self._refused or HTTPInputError(f"malformed request: {error}") from None
+            # Limits must hold across reads: llhttp keeps an unfinished header to itself.
+            if self._head_done:
+                self._fed = 0
+            else:
+                self._fed = len(data) if len(self.requests) > before else self._fed + len(data)
+                if self._fed > self._limits.header_size and not data.endswith(_END):
+                    raise HTTPInputError(f"request head above {self._limits.header_size} bytes", 431)
+            return
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a next request has come."""
+        return not self._fed and not self._head_done
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a head is complete, and its body is not."""
+        return self._head_done
+
+    def take_continue(self) -> bool:
+        """Return once for each such request: the client waits for "100 Continue" before it sends the body."""
+        wants, self._wants_continue = self._wants_continue and not self._body, False
+        return wants
+
+    def _refuse(self, message: str, status: int = 400) -> HTTPInputError:
+        """Keep the error for `feed`: httptools wraps what a callback raises."""
+        self._refused = HTTPInputError(message, status)
+        return self._refused
+
+    # llhttp's callbacks
+
+    def on_url(self, piece: bytes) -> None:
+        """A part of the request target."""
+        self._target += piece
+        self._size += len(piece)
+        if self._size > self._limits.header_size:
+            raise self._refuse(f"request target above {self._limits.header_size} bytes", 414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field, or a trailer field: those are dropped (RFC 9110 6.5.1), but count."""
+        self._size += len(name) + len(value) + 4
+        if self._size > self._limits.header_size:
+            raise self._refuse(f"request head above {self._limits.header_size} bytes", 431)
+        if not self._head_done:
+            self._fields.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: check what llhttp does not."""
+        self._head_done = True
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise self._refuse(f"HTTP version {version} is not supported", 505)
+        codings = []
+        length = 0
+        for name, value in self._fields:
+            lower = name.lower()
+            if lower == b"content-length":
+                length = int(value)
+            elif lower == b"transfer-encoding":
+                codings.append(value.lower())
+            elif lower == b"expect":
+                if value.lower() != b"100-continue":
+                    raise self._refuse(f"expectation {value!r} cannot be met", 417)
+                self._wants_continue = True
+        if length > self._limits.body_size:
+            raise self._refuse(f"request body above {self._limits.body_size} bytes", 413)
+        if codings and codings != [b"chunked"]:
+            raise self._refuse(f"transfer coding {b', '.join(codings)!r} is not supported", 501)
+        if codings and version == "1.0":
+            raise self._refuse("Transfer-Encoding in HTTP/1.0")
+        if (codings or length) and self._parser.should_upgrade():
+            raise self._refuse("an Upgrade with a body")
+
+    def on_body(self, piece: bytes) -> None:
+        """A part of the body, whatever its coding."""
+        self._body += piece
+        if len(self._body) > self._limits.body_size:
+            raise self._refuse(f"request body above {self._limits.body_size} bytes", 413)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        parser = self._parser
+        http11 = parser.get_http_version() == "1.1"
+        fields = tuple(self._fields)
+        target = self._target
+        try:
+            host = check_host(fields, http11)
+        except HTTPInputError as error:
+            self._refused = error
+            raise
+        if absolute := _ABSOLUTE.fullmatch(target):
+            host, target = absolute[1], absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
+            if not _HOST.fullmatch(host):
+                raise self._refuse(f"invalid authority {host!r} in the request target")
+        elif target[:1] != b"/" and target != b"*" and parser.get_method() != b"CONNECT":
+            raise self._refuse(f"invalid request target {target[:80]!r}")
+        self.requests.append(
+            ParsedRequest(
+                parser.get_method().decode(),
+                target,
+                fields,
+                host,
+                http11,
+                parser.should_keep_alive(),
+                bytes(self._body),
+            )
+        )
+        self._reset()

@@ -1,0 +1,160 @@
+"""`HTTPServerRequest`: what a handler sees of a request. Everything that costs something is made when it is asked
+for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from pollux_http.errors import HTTPInputError
+from pollux_http.headers import HTTPHeaders
+
+if TYPE_CHECKING:
+    from pollux_http.connection import ServerConnection
+    from pollux_http.parsing import ParsedRequest
+
+MAX_FORM_FIELDS = 1000  # urlencoded arguments in one request: Django's limit; more are an attack on the parser
+
+
+class HTTPServerRequest:
+    """One request. Names and meanings are Tornado 6's (tornado.httputil.HTTPServerRequest).
+
+    :ivar method: such as "GET".
+    :ivar uri: the request target, such as "/path?a=1" (of an absolute-form target: without scheme and authority).
+    :ivar body: bytes, whole.
+    :ivar connection: where the answer goes.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "_arguments",
+        "_body_arguments",
+        "_headers",
+        "_parsed",
+        "_started",
+        "connection",
+        "method",
+        "uri",
+    )
+
+    def __init__(self, parsed: ParsedRequest, connection: ServerConnection) -> None:
+        self.method = parsed.method
+        self.uri = parsed.target.decode("latin-1")
+        self.connection = connection
+        self._parsed = parsed
+        self._headers: HTTPHeaders | None = None
+
+    def __repr__(self) -> str:
+        return f"HTTPServerRequest({self.method} {self.protocol}://{self.host}{self.uri}, {self.version})"
+
+    @property
+    def version(self) -> str:
+        """ "HTTP/1.1" or "HTTP/1.0"."""
+        return "HTTP/1.1" if self._parsed.http11 else "HTTP/1.0"
+
+    @property
+    def headers(self) -> HTTPHeaders:
+        """The header fields."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = HTTPHeaders.from_raw(self._parsed.fields)
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        """The body, b"" if there is none."""
+        return self._parsed.body
+
+    @property
+    def path(self) -> str:
+        """The target up to the question mark, undecoded."""
+        return self.uri.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """The target after the question mark, undecoded; "" if there is none."""
+        return self.uri.partition("?")[2]
+
+    @property
+    def host(self) -> str:
+        """Host, with its port if one was sent; "127.0.0.1" if there was none (HTTP/1.0)."""
+        return self._parsed.host.decode("latin-1") or "127.0.0.1"
+
+    @property
+    def host_name(self) -> str:
+        """Host in lower case, without a port."""
+        host = self.host
+        name = host[: host.index("]") + 1] if host[:1] == "[" and "]" in host else host.partition(":")[0]
+        return name.lower()
+
+    @property
+    def protocol(self) -> str:
+        """The scheme of the connection: never taken from what the client claims."""
+        return "http"
+
+    @property
+    def remote_ip(self) -> str:
+        """The client's address, "0.0.0.0" on a Unix socket."""
+        address = self.connection.address
+        return address[0] if isinstance(address, tuple) else "0.0.0.0"  # Tornado's word for it
+
+    @property
+    def query_arguments(self) -> dict[str, list[bytes]]:
+        """The arguments of the query string."""
+        try:
+            return self._arguments
+        except AttributeError:
+            self._arguments: dict[str, list[bytes]] = _parse_arguments(self.query)
+            return self._arguments
+
+    @property
+    def body_arguments(self) -> dict[str, list[bytes]]:
+        """The arguments of an `application/x-www-form-urlencoded` body, of any method that has one.
+
+        :raises HTTPInputError: too many fields.
+        """
+        try:
+            return self._body_arguments
+        except AttributeError:
+            kind = self.headers.get("Content-Type", "") if self.body else ""
+            is_form = kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+            found = _parse_arguments(self.body.decode("latin-1")) if is_form else {}
+            self._body_arguments: dict[str, list[bytes]] = found
+            return found
+
+    @property
+    def arguments(self) -> dict[str, list[bytes]]:
+        """The arguments of query and body, those of the query first."""
+        merged = {name: values.copy() for name, values in self.query_arguments.items()}
+        for name, values in self.body_arguments.items():
+            merged.setdefault(name, []).extend(values)
+        return merged
+
+    def full_url(self) -> str:
+        """Return scheme, host and target in one."""
+        return f"{self.protocol}://{self.host}{self.uri}"
+
+    def request_time(self) -> float:
+        """Return the seconds since this was first asked (0.0 then)."""
+        try:
+            return time.monotonic() - self._started
+        except AttributeError:
+            self._started: float = time.monotonic()
+            return 0.0
+
+
+def _parse_arguments(text: str) -> dict[str, list[bytes]]:
+    if not text:
+        return {}
+    try:
+        # ISO-8859-1 keeps bytes as they are: the handler decodes what they stand for.
+        pairs = parse_qs(
+            text, keep_blank_values=True, encoding="latin-1", errors="strict", max_num_fields=MAX_FORM_FIELDS
+        )
+    except ValueError:
+        raise HTTPInputError(f"more than {MAX_FORM_FIELDS} arguments") from None
+    return {
+        name.encode("latin-1").decode("utf-8", "replace"): [value.encode("latin-1") for value in values]
+        for name, values in pairs.items()
+    }

@@ -1,0 +1,124 @@
+"""Responses to bytes (RFC 9112). This module knows no sockets, and the framing rules stand here only.
+
+* A response to HEAD, a 204 and a 304 have no body, 1xx and 204 no Content-Length either (RFC 9110 8.6, RFC 9112 6.3).
+* HTTP/1.1 keeps the connection unless someone says "close"; HTTP/1.0 closes it unless both say "keep-alive" (RFC 9112
+  9.3).
+* A body of unknown length is chunked to an HTTP/1.1 client (RFC 9112 7.1), and ends with the connection for an
+  HTTP/1.0 one.
+"""
+
+from __future__ import annotations
+
+import http
+import re
+from email.utils import formatdate
+from functools import lru_cache
+
+from pollux_http.headers import HTTPHeaders
+
+SERVER_NAME = "Pollux/0.1.0"
+HTML = "text/html; charset=UTF-8"
+
+_REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+_FORBIDDEN_IN_REASON = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9112 4: reason-phrase
+
+
+def reason_phrase(status: int) -> str:
+    """Return the usual reason of a status, "Unknown" for one that has none."""
+    return _REASONS.get(status, "Unknown")
+
+
+def check_reason(reason: str) -> str:
+    """Return `reason` if it fits into a status line.
+
+    :raises ValueError: it contains CR, LF or another control character.
+    """
+    if _FORBIDDEN_IN_REASON.search(reason):
+        raise ValueError(f"a reason phrase holds no CR, LF or other control character, got {reason!r}")
+    return reason
+
+
+def bodiless(status: int) -> bool:
+    """Return whether a response with this status never has a body."""
+    return status < 200 or status in (204, 304)
+
+
+class ResponseHeads:
+    """Makes response heads; the parts that stay the same for a second are kept. `refresh` is called each second."""
+
+    __slots__ = ("_plain", "date")
+
+    def __init__(self) -> None:
+        self._plain: dict[str, bytes] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the time for `Date` (RFC 9110 6.6.1) anew."""
+        self.date = formatdate(usegmt=True)
+        self._plain.clear()
+
+    def plain(self, content_type: str) -> bytes:
+        """Return the head of a 200 to a kept-alive HTTP/1.1 request, without special headers, up to "Content-Length:
+        "."""
+        try:
+            return self._plain[content_type]
+        except KeyError:
+            head = (
+                f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}\r\n"
+                f"Date: {self.date}\r\nContent-Length: "
+            )
+            self._plain[content_type] = result = head.encode("latin-1")
+            return result
+
+    def full(
+        self,
+        status: int,
+        reason: str,
+        headers: HTTPHeaders,
+        *,
+        http11: bool,
+        keep_alive: bool,
+        length: int | None,
+        chunked: bool,
+    ) -> bytes:
+        """Return a whole head. Framing headers the caller has set are replaced by what is true.
+
+        :param length: of the body; None if it is not known.
+        """
+        lines = [f"HTTP/1.1 {status} {check_reason(reason)}"]
+        fields = headers.copy()
+        fields.setdefault("Server", SERVER_NAME)
+        fields.setdefault("Date", self.date)
+        fields.pop("Transfer-Encoding", None)
+        if status < 200 or status == 204:
+            fields.pop("Content-Length", None)
+        elif length is not None and (status != 304 or length):
+            fields["Content-Length"] = str(length)
+        elif chunked:
+            fields["Transfer-Encoding"] = "chunked"
+        if not keep_alive:
+            fields["Connection"] = "close"
+        elif not http11:
+            fields["Connection"] = "keep-alive"
+        lines += [f"{name}: {value}" for name, value in fields.get_all()]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+@lru_cache(64)
+def error_response(status: int, message: str = "") -> bytes:
+    """Return a whole response for a request that no application has seen; the connection closes after it."""
+    reason = reason_phrase(status)
+    body = f"{status} {reason}{': ' if message else ''}{message}\n".encode()
+    return (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=UTF-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode("latin-1") + body
+
+
+def chunk(data: bytes) -> bytes:
+    """Return `data` as one chunk (RFC 9112 7.1); an empty one would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
