@@ -35,6 +35,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import threading
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable
@@ -48,6 +50,8 @@ from pollux.fdtable import FdEntry, SelectorView
 from pollux.poller import LONGEST_WAIT, READ, WRITE
 
 if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
     from pollux.poller import Poller
 
 _Ts = TypeVarTuple("_Ts")
@@ -69,8 +73,8 @@ ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
     asyncio.TimerHandle: frozenset({"_scheduled", "_when"}),
 }  # fmt: skip
 ASYNCIO_PRIVATE_STATE = frozenset({
-    "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_selector", "_ssock", "_stopping",
-    "_thread_id", "_timer_cancelled_count",
+    "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_selector", "_signal_handlers", "_ssock",
+    "_stopping", "_thread_id", "_timer_cancelled_count",
 })  # fmt: skip
 
 Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
@@ -173,6 +177,7 @@ class Heart(asyncio.SelectorEventLoop):
                             self._handle_failed(entry, error)
                         if getrefcount(entry) == _UNSHARED:  # nobody but us knows this handle: use it again
                             entry._callback = entry._args = entry._context = None
+                            entry._cancelled = False
                             recycle(entry)
                 entry = callback = args = context = result = None  # an idle loop keeps nothing alive
                 if len(pool) > HANDLE_POOL_SIZE:
@@ -229,6 +234,8 @@ class Heart(asyncio.SelectorEventLoop):
 
     def _run_callbacks_debugging(self, count: int) -> None:
         """Step 1 in debug mode: each callback is named while it runs and reported if it was slow."""
+        self._pool.clear()  # handles left by the iteration that switched debug mode on
+        self._timer_pool.clear()
         for _ in range(count):
             entry = self._ready.popleft()
             if type(entry) is tuple:
@@ -427,6 +434,8 @@ class Heart(asyncio.SelectorEventLoop):
         timers = self._scheduled
         pool = self._timer_pool
         number = self._timer_number
+        if self._debug:
+            pool = []  # none is used again: a new one is checked
         for timer in self._new_timers:
             if timer._cancelled:
                 timer._scheduled = False
@@ -490,6 +499,24 @@ class Heart(asyncio.SelectorEventLoop):
                 "a loop does not survive fork(); make a new one in the child"
             )
 
+    # asyncio's public four, for objects with `fileno()`: its private four are given numbers.
+
+    def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        """See `asyncio.loop.add_reader`."""
+        super().add_reader(_number_of(fd), callback, *args)
+
+    def add_writer(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        """See `asyncio.loop.add_writer`."""
+        super().add_writer(_number_of(fd), callback, *args)
+
+    def remove_reader(self, fd: FileDescriptorLike) -> bool:
+        """See `asyncio.loop.remove_reader`."""
+        return super().remove_reader(_number_of(fd))
+
+    def remove_writer(self, fd: FileDescriptorLike) -> bool:
+        """See `asyncio.loop.remove_writer`."""
+        return super().remove_writer(_number_of(fd))
+
     def _add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
         self._check_closed()
         handle = asyncio.Handle(callback, args, self, None)
@@ -501,6 +528,7 @@ class Heart(asyncio.SelectorEventLoop):
             self._rewatch(fd, entry, entry.events | READ)
             if entry.reader is not None:
                 entry.reader.cancel()
+                self._poller.modify(fd, entry.events)  # the number may have been reused: arm its new owner
         entry.reader = handle
         return handle
 
@@ -515,6 +543,7 @@ class Heart(asyncio.SelectorEventLoop):
             self._rewatch(fd, entry, entry.events | WRITE)
             if entry.writer is not None:
                 entry.writer.cancel()
+                self._poller.modify(fd, entry.events)  # as above
         entry.writer = handle
         return handle
 
@@ -561,7 +590,37 @@ class Heart(asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         """Run until `stop()` is called."""
         self._check_process()
-        super().run_forever()
+        self._check_closed()
+        hearing = self._hear_signals()
+        try:
+            super().run_forever()
+        finally:
+            if hearing and not self._signal_handlers:
+                signal.set_wakeup_fd(-1)
+
+    def _hear_signals(self) -> bool:
+        """Let signals wake the loop, if it is in the main thread and nobody else has asked for that.
+
+        Otherwise one that arrives just before the system call of `poll` is heard only when something else ends the
+        wait: Python calls the handler in this thread, and this thread sleeps.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        if before in (-1, self._csock.fileno()):
+            return True
+        signal.set_wakeup_fd(before)
+        return False
+
+
+def _number_of(fd: FileDescriptorLike) -> int:
+    try:
+        number = fd if isinstance(fd, int) else int(fd.fileno())
+    except (AttributeError, TypeError):
+        raise ValueError(f"expected a file descriptor or an object with fileno(), got {fd!r}") from None
+    if number < 0:
+        raise ValueError(f"a file descriptor is 0 or more, not {number}; was {fd!r} closed already?")
+    return number
 
 
 def _describe(handle: asyncio.Handle) -> str:
