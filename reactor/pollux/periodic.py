@@ -66,7 +66,7 @@ class PeriodicCallback:
         return self._running
 
     def _schedule(self) -> None:
-        if self._running:
+        if self._running and self._timeout is None:  # set already, if the callback stopped and started this
             self._next = self._next_beat(self.io_loop.time())
             self._timeout = self.io_loop.call_at(self._next, self._run)
 
