@@ -27,6 +27,8 @@ What follows, and what was decided
 * Another thread wakes the loop through a socket pair, and only if the loop is asleep or about to sleep: `_asleep`
   is set *before* the queue is looked at for the last time and the other thread appends *before* it reads `_asleep`,
   so one of the two always sees the other. A batch of cross-thread callbacks costs one write.
+
+Longer than 500 lines, because all that touches asyncio's private names stands in one file.
 """
 # typeshed does not know asyncio's private names, which are this file's business; a test checks them instead.
 # mypy: disable-error-code="attr-defined, has-type"
@@ -64,17 +66,16 @@ COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more th
 ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
     asyncio.SelectorEventLoop: frozenset({
         "_add_callback", "_add_reader", "_add_writer", "_check_callback", "_check_closed", "_check_thread",
-        "_close_self_pipe", "_make_self_pipe", "_read_from_self", "_remove_reader", "_remove_writer", "_run_once",
-        "_timer_handle_cancelled", "_write_to_self",
+        "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
     }),
     asyncio.Handle: frozenset({
-        "_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_run", "_source_traceback",
+        "_args", "_callback", "_cancelled", "_context", "_loop", "_run", "_source_traceback",
     }),
     asyncio.TimerHandle: frozenset({"_scheduled", "_when"}),
 }  # fmt: skip
 ASYNCIO_PRIVATE_STATE = frozenset({
-    "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_selector", "_signal_handlers", "_ssock",
-    "_stopping", "_thread_id", "_timer_cancelled_count",
+    "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_signal_handlers", "_ssock",
+    "_stopping", "_timer_cancelled_count",
 })  # fmt: skip
 
 Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
