@@ -19,7 +19,7 @@ from pollux.iostream import IOStream
 from pollux.log import app_log, gen_log
 from pollux_http.errors import HTTPInputError
 from pollux_http.headers import HTTPHeaders
-from pollux_http.parsing import ParsedRequest, RequestParser
+from pollux_http.parsing import RequestParser
 from pollux_http.request import HTTPServerRequest
 from pollux_http.response import CONTINUE, HTML, LAST_CHUNK, bodiless, chunk, error_response, reason_phrase
 
@@ -47,7 +47,7 @@ class ServerConnection:
         self.address = address
         self.since = server.now  # when the present state began or last made progress, for the deadlines
         self.on_close: Callable[[], object] | None = None
-        self._current: ParsedRequest | None = None  # the request that is being answered
+        self._current: HTTPServerRequest | None = None  # the request that is being answered
         self._parser: RequestParser | None = None  # None: nothing of a next request has come, or it took the fast path
         self._corked: list[bytes] | None = None  # responses that leave together, while `_advance` is at work
         self._error: HTTPInputError | None = None  # what came behind the last good request
@@ -63,9 +63,9 @@ class ServerConnection:
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent; b"" is its end of file."""
         if self._parser is None and self._current is None:
-            parsed = self.server.parse_head(data)
-            if parsed is not None:
-                self._serve(parsed)
+            request = self.server.parse_head(data)
+            if request is not None:
+                self._serve(request)
                 return
         self._receive(data)
 
@@ -132,17 +132,18 @@ class ServerConnection:
     def _may_answer(self, parser: RequestParser) -> bool:
         return self._current is None and bool(parser.requests) and not self._last
 
-    def _serve(self, parsed: ParsedRequest) -> None:
-        self._current = parsed
+    def _serve(self, request: HTTPServerRequest) -> None:
+        self._current = request
+        request.connection = self
         try:
-            self.server.request_callback(HTTPServerRequest(parsed, self))
+            self.server.request_callback(request)
         except (SystemExit, KeyboardInterrupt):
             raise
         except Exception:
-            app_log.error("Uncaught exception for %s %r", parsed.method, parsed.target, exc_info=True)
-            if self._current is parsed and self._chunked is None:
+            app_log.error("Uncaught exception for %s %r", request.method, request.uri, exc_info=True)
+            if self._current is request and self._chunked is None:
                 self.respond(500, body=b"500 Internal Server Error\n", content_type="text/plain; charset=UTF-8")
-            elif self._current is parsed:
+            elif self._current is request:
                 self.stream.close()
 
     # Responding
@@ -161,16 +162,16 @@ class ServerConnection:
         :param headers: None for just `content_type`. Framing (Content-Length, Connection, ...) is added here.
         :raises RuntimeError: there is no request to answer: it was answered before.
         """
-        parsed = self._current
-        if headers is None and status == 200 and parsed is not None and parsed.plain and not self.server.closing:
+        request = self._current
+        if headers is None and status == 200 and request is not None and request.plain and not self.server.closing:
             head = self.server.heads.plain(content_type)
             data = b"%b%d\r\n\r\n%b" % (head, len(body), body)
         else:
-            parsed = self._answerable()
+            request = self._answerable()
             if headers is None:
                 headers = HTTPHeaders({"Content-Type": content_type})
-            data = self._full_head(parsed, status, reason, headers, len(body))
-            if parsed.method != "HEAD" and not bodiless(status):
+            data = self._full_head(request, status, reason, headers, len(body))
+            if request.method != "HEAD" and not bodiless(status):
                 data += body
         if self._corked is not None:
             self._corked.append(data)
@@ -185,12 +186,12 @@ class ServerConnection:
 
         With a Content-Length among `headers` the body goes out as it is, else it is chunked.
         """
-        parsed = self._answerable()
+        request = self._answerable()
         length = int(headers["Content-Length"]) if "Content-Length" in headers else None
-        self._chunked = length is None and parsed.http11 and not bodiless(status) and parsed.method != "HEAD"
-        if length is None and not parsed.http11:
+        self._chunked = length is None and request.http11 and not bodiless(status) and request.method != "HEAD"
+        if length is None and not request.http11:
             self._last = True  # HTTP/1.0: the end of the connection is the end of the body
-        self._write(self._full_head(parsed, status, reason, headers, length))
+        self._write(self._full_head(request, status, reason, headers, length))
 
     def write(self, data: bytes) -> None:
         """Send a part of the body of a response that was started."""
@@ -204,21 +205,21 @@ class ServerConnection:
         self._chunked = None
         self._responded()
 
-    def _answerable(self) -> ParsedRequest:
+    def _answerable(self) -> HTTPServerRequest:
         if self._current is None or self._chunked is not None:
             raise RuntimeError("this request has been answered already")
         return self._current
 
     def _full_head(
-        self, parsed: ParsedRequest, status: int, reason: str | None, headers: HTTPHeaders, length: int | None
+        self, request: HTTPServerRequest, status: int, reason: str | None, headers: HTTPHeaders, length: int | None
     ) -> bytes:
-        if not parsed.keep_alive or self.server.closing or headers.get("Connection", "").lower() == "close":
+        if not request.keep_alive or self.server.closing or headers.get("Connection", "").lower() == "close":
             self._last = True
         return self.server.heads.full(
             status,
             reason if reason is not None else reason_phrase(status),
             headers,
-            http11=parsed.http11,
+            http11=request.http11,
             keep_alive=not self._last,
             length=length,
             chunked=bool(self._chunked),

@@ -29,8 +29,7 @@ from typing import NamedTuple
 import httptools
 
 from pollux_http.errors import HTTPInputError
-
-Fields = tuple[tuple[bytes, bytes], ...]
+from pollux_http.request import Fields, HTTPServerRequest
 
 MAX_HEADER_SIZE = 64 * 1024  # bytes of request line and fields: Tornado's limit
 MAX_BODY_SIZE = 100 * 1024 * 1024  # bytes: Tornado's limit (its max_buffer_size)
@@ -49,27 +48,6 @@ class Limits(NamedTuple):
 
     header_size: int = MAX_HEADER_SIZE
     body_size: int = MAX_BODY_SIZE
-
-
-class ParsedRequest:
-    """One request as it came, complete.
-
-    :ivar plain: HTTP/1.1, kept alive, not HEAD: nothing about it makes its response special.
-    """
-
-    __slots__ = ("body", "fields", "host", "http11", "keep_alive", "method", "plain", "target")
-
-    def __init__(
-        self, method: str, target: bytes, fields: Fields, host: bytes, http11: bool, keep_alive: bool, body: bytes = b""
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.fields = fields
-        self.host = host
-        self.http11 = http11
-        self.keep_alive = keep_alive
-        self.body = body
-        self.plain = http11 and keep_alive and method != "HEAD"
 
 
 def check_host(fields: Fields, http11: bool) -> bytes:
@@ -120,7 +98,7 @@ class HeadParser:
         self._method = parser.get_method
         self._keep_alive = parser.should_keep_alive
 
-    def parse(self, data: bytes) -> ParsedRequest | None:
+    def parse(self, data: bytes) -> HTTPServerRequest | None:
         """Return the request that `data` is, or None if it is not exactly one simple request."""
         if data.find(_END) != len(data) - 4 or len(data) > self._max_size:
             return None
@@ -141,7 +119,10 @@ class HeadParser:
         found = _fields_of(data[fields_at:-2])
         if found is None:
             return None
-        return ParsedRequest(method.decode(), target, found[0], found[1], True, True)
+        request = HTTPServerRequest(method.decode(), target.decode(), *found)
+        if method == b"HEAD":
+            request.plain = False
+        return request
 
 
 class RequestParser:
@@ -166,7 +147,7 @@ class RequestParser:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.requests: deque[ParsedRequest] = deque()
+        self.requests: deque[HTTPServerRequest] = deque()
         self._refused: HTTPInputError | None = None
         self._fed = 0  # bytes of a head that is not complete yet
         self._begin()
@@ -295,15 +276,10 @@ class RequestParser:
                 raise self._refuse(f"invalid authority {host!r} in the request target")
         elif target[:1] != b"/" and target != b"*" and parser.get_method() != b"CONNECT":
             raise self._refuse(f"invalid request target {target[:80]!r}")
-        self.requests.append(
-            ParsedRequest(
-                parser.get_method().decode(),
-                target,
-                fields,
-                host,
-                http11,
-                parser.should_keep_alive(),
-                bytes(self._body),
-            )
-        )
+        request = HTTPServerRequest(parser.get_method().decode(), target.decode("latin-1"), fields, host)
+        request.http11 = http11
+        request.keep_alive = parser.should_keep_alive()
+        request.body = bytes(self._body)
+        request.plain = http11 and request.keep_alive and request.method != "HEAD"
+        self.requests.append(request)
         self._reset()

@@ -3,7 +3,7 @@ for."""
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -12,7 +12,8 @@ from pollux_http.headers import HTTPHeaders
 
 if TYPE_CHECKING:
     from pollux_http.connection import ServerConnection
-    from pollux_http.parsing import ParsedRequest
+
+Fields = tuple[tuple[bytes, bytes], ...]
 
 MAX_FORM_FIELDS = 1000  # urlencoded arguments in one request: Django's limit; more are an attack on the parser
 
@@ -20,51 +21,48 @@ MAX_FORM_FIELDS = 1000  # urlencoded arguments in one request: Django's limit; m
 class HTTPServerRequest:
     """One request. Names and meanings are Tornado 6's (tornado.httputil.HTTPServerRequest).
 
+    The parser makes it, the connection that serves it sets `connection`. What is rarely not the usual is a class attribute.
+
     :ivar method: such as "GET".
     :ivar uri: the request target, such as "/path?a=1" (of an absolute-form target: without scheme and authority).
+    :ivar fields: the header fields as they came: pairs of bytes, the names in any case.
     :ivar body: bytes, whole.
     :ivar connection: where the answer goes.
+    :ivar plain: HTTP/1.1, kept alive, not HEAD: nothing about it makes its response special.
     """
 
-    __slots__ = (
-        "__dict__",
-        "_arguments",
-        "_body_arguments",
-        "_headers",
-        "_parsed",
-        "_started",
-        "connection",
-        "method",
-        "uri",
-    )
+    body = b""
+    http11 = True
+    keep_alive = True
+    plain = True
+    connection: ServerConnection
 
-    def __init__(self, parsed: ParsedRequest, connection: ServerConnection) -> None:
-        self.method = parsed.method
-        self.uri = parsed.target.decode("latin-1")
-        self.connection = connection
-        self._parsed = parsed
-        self._headers: HTTPHeaders | None = None
+    _headers: HTTPHeaders | None = None
+    _query_arguments: dict[str, list[bytes]] | None = None
+    _body_arguments: dict[str, list[bytes]] | None = None
+
+    def __init__(self, method: str, uri: str, fields: Fields = (), raw_host: bytes = b"") -> None:
+        self.method = method
+        self.uri = uri
+        self.fields = fields
+        self.raw_host = raw_host
+        self.started = monotonic()
 
     def __repr__(self) -> str:
-        return f"HTTPServerRequest({self.method} {self.protocol}://{self.host}{self.uri}, {self.version})"
+        return f"HTTPServerRequest({self.method} {self.host}{self.uri}, {self.version})"
 
     @property
     def version(self) -> str:
         """ "HTTP/1.1" or "HTTP/1.0"."""
-        return "HTTP/1.1" if self._parsed.http11 else "HTTP/1.0"
+        return "HTTP/1.1" if self.http11 else "HTTP/1.0"
 
     @property
     def headers(self) -> HTTPHeaders:
         """The header fields."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = HTTPHeaders.from_raw(self._parsed.fields)
+            headers = self._headers = HTTPHeaders.from_raw(self.fields)
         return headers
-
-    @property
-    def body(self) -> bytes:
-        """The body, b"" if there is none."""
-        return self._parsed.body
 
     @property
     def path(self) -> str:
@@ -79,7 +77,7 @@ class HTTPServerRequest:
     @property
     def host(self) -> str:
         """Host, with its port if one was sent; "127.0.0.1" if there was none (HTTP/1.0)."""
-        return self._parsed.host.decode("latin-1") or "127.0.0.1"
+        return self.raw_host.decode("latin-1") or "127.0.0.1"
 
     @property
     def host_name(self) -> str:
@@ -102,11 +100,9 @@ class HTTPServerRequest:
     @property
     def query_arguments(self) -> dict[str, list[bytes]]:
         """The arguments of the query string."""
-        try:
-            return self._arguments
-        except AttributeError:
-            self._arguments: dict[str, list[bytes]] = _parse_arguments(self.query)
-            return self._arguments
+        if self._query_arguments is None:
+            self._query_arguments = _parse_arguments(self.query)
+        return self._query_arguments
 
     @property
     def body_arguments(self) -> dict[str, list[bytes]]:
@@ -114,14 +110,11 @@ class HTTPServerRequest:
 
         :raises HTTPInputError: too many fields.
         """
-        try:
-            return self._body_arguments
-        except AttributeError:
+        if self._body_arguments is None:
             kind = self.headers.get("Content-Type", "") if self.body else ""
             is_form = kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
-            found = _parse_arguments(self.body.decode("latin-1")) if is_form else {}
-            self._body_arguments: dict[str, list[bytes]] = found
-            return found
+            self._body_arguments = _parse_arguments(self.body.decode("latin-1")) if is_form else {}
+        return self._body_arguments
 
     @property
     def arguments(self) -> dict[str, list[bytes]]:
@@ -136,12 +129,8 @@ class HTTPServerRequest:
         return f"{self.protocol}://{self.host}{self.uri}"
 
     def request_time(self) -> float:
-        """Return the seconds since this was first asked (0.0 then)."""
-        try:
-            return time.monotonic() - self._started
-        except AttributeError:
-            self._started: float = time.monotonic()
-            return 0.0
+        """Return the seconds since the request had come in whole."""
+        return monotonic() - self.started
 
 
 def _parse_arguments(text: str) -> dict[str, list[bytes]]:

@@ -64,12 +64,12 @@ class Application:
                 handler: RequestHandler = ErrorHandler(self, request, status_code=404)
             else:
                 handler = default(self, request, **self.settings.get("default_handler_args", {}))
-        elif match.path_args or match.path_kwargs or match.kwargs:
-            handler = match.handler_class(self, request, **match.kwargs)
-            handler.path_args = match.path_args
-            handler.path_kwargs = match.path_kwargs
         else:
-            handler = match.handler_class(self, request)
+            handler_class, kwargs, args, named = match
+            handler = handler_class(self, request, **kwargs) if kwargs else handler_class(self, request)
+            if args or named:
+                handler.path_args = args
+                handler.path_kwargs = named
         handler._execute()
 
 

@@ -48,19 +48,18 @@ class RequestHandler:
     path_args: tuple[Any, ...] = ()
     path_kwargs: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
 
-    _finished = False
-    _started = False  # part of the response has been sent
-    _status_code = 200
-    _reason: str | None = None
-    _headers: HTTPHeaders | None = None  # None: nothing but the content type
-    _content_type = HTML
-    _chunks: list[bytes] | None = None  # what was written; None: nothing
-    _auto_finish = True
-
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         self.application = application
         self.request = request
-        self.initialize(**kwargs)
+        self._status_code = 200
+        self._reason: str | None = None
+        self._headers: HTTPHeaders | None = None  # None: nothing but the content type
+        self._content_type = HTML
+        self._chunks: list[bytes] = []
+        self._finished = False
+        self._started = False  # part of the response has been sent
+        self._auto_finish = True
+        self.initialize(**kwargs) if kwargs else self.initialize()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -144,8 +143,10 @@ class RequestHandler:
 
     def clear(self) -> None:
         """Forget status, headers and what was written, as if nothing had been done yet."""
-        for name in ("_status_code", "_reason", "_headers", "_content_type", "_chunks"):
-            self.__dict__.pop(name, None)
+        self._status_code = 200
+        self._reason = self._headers = None
+        self._content_type = HTML
+        self._chunks = []
         self.set_default_headers()
 
     def write(self, chunk: str | bytes | dict[str, Any]) -> None:
@@ -158,16 +159,7 @@ class RequestHandler:
         """
         if self._finished:
             raise RuntimeError("Cannot write() after finish()")
-        if type(chunk) is str:
-            data = chunk.encode()
-        elif type(chunk) is bytes:
-            data = chunk
-        else:
-            data = self._convert(chunk)
-        if self._chunks is None:
-            self._chunks = [data]
-        else:
-            self._chunks.append(data)
+        self._chunks.append(chunk.encode() if type(chunk) is str else self._convert(chunk))
 
     def _convert(self, chunk: Any) -> bytes:
         if isinstance(chunk, dict):
@@ -190,11 +182,10 @@ class RequestHandler:
         if not self._started:
             self._started = True
             connection.start(self._status_code, self._reason, self._own_headers())
-        if self._chunks is not None:
-            data = b"".join(self._chunks)
-            self._chunks = None
-            if not bodiless(self._status_code):
-                connection.write(data)
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        if not bodiless(self._status_code):
+            connection.write(data)
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> None:
         """End the response, after writing `chunk`.
@@ -210,14 +201,13 @@ class RequestHandler:
             self._finished = True
             self.request.connection.finish()
         else:
-            chunks = self._chunks
             self._finished = True
             self.request.connection.respond(
                 self._status_code,
                 self._reason,
                 self._headers,
                 self._content_type,
-                b"" if chunks is None else chunks[0] if len(chunks) == 1 else b"".join(chunks),
+                b"".join(self._chunks),
             )
         if self.application.log_function is not None:
             self.application.log_function(self)
