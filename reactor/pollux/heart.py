@@ -65,8 +65,8 @@ COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more th
 # Every private name of asyncio that this file uses or overrides, by owner.
 ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
     asyncio.SelectorEventLoop: frozenset({
-        "_add_callback", "_add_reader", "_add_writer", "_check_callback", "_check_closed", "_check_thread",
-        "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
+        "_add_callback", "_add_reader", "_add_writer", "_check_callback", "_check_closed", "_check_running",
+        "_check_thread", "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
     }),
     asyncio.Handle: frozenset({
         "_args", "_callback", "_cancelled", "_context", "_loop", "_run", "_source_traceback",
@@ -592,6 +592,7 @@ class Heart(asyncio.SelectorEventLoop):
         """Run until `stop()` is called."""
         self._check_process()
         self._check_closed()
+        self._check_running()  # here, because 3.13.0 forgets that the outer loop runs when it refuses an inner one
         hearing = self._hear_signals()
         try:
             super().run_forever()
