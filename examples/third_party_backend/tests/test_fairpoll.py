@@ -1,14 +1,18 @@
-"""The conformance suite by one line, and the one thing this poller promises beyond the contract."""
+"""The conformance suites by one line each, and the one thing this poller promises beyond the contract."""
 
 import socket
 from contextlib import ExitStack
 
 from pollux.config import choose_backend
 from pollux.poller import WRITE
-from pollux.testing import PollerSuite
+from pollux.testing import LoopSuite, PollerSuite
 
 
 class TestFairPoll(PollerSuite):
+    backend = "fairpoll"
+
+
+class TestLoopOnFairPoll(LoopSuite):
     backend = "fairpoll"
 
 

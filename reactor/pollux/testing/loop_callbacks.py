@@ -30,7 +30,6 @@ class LoopCallbacks(LoopFixtures):
         start(loop)
         assert ran == list(range(1000))
 
-    @pytest.mark.smoke
     def test_only_callbacks_present_at_the_start_of_an_iteration_run_in_it(self, loop: Any) -> None:
         """One added by another waits for the next; `stop` ends the loop after the iteration."""
         ran: list[str] = []
@@ -170,7 +169,6 @@ class LoopCallbacks(LoopFixtures):
         for thread in range(threads):
             assert [number for other, number in ran if other == thread] == list(range(each))
 
-    @pytest.mark.smoke
     def test_add_callback_wakes_a_sleeping_loop(self, loop: Any) -> None:
         """Again and again, so that it is also caught just before it falls asleep. No timer helps it wake."""
         rounds = 500

@@ -26,7 +26,6 @@ class LoopHandlers(LoopFixtures):
 
     # What it is called with, and when
 
-    @pytest.mark.smoke
     def test_handler_gets_what_was_given(self, loop: Any) -> None:
         """A number for a number, the object for an object with `fileno()`."""
         got: list[tuple[Any, int]] = []

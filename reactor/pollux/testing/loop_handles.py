@@ -49,7 +49,6 @@ class LoopHandles(LoopFixtures):
         for each in (handle, timer, at):
             each.cancel()
 
-    @pytest.mark.smoke
     def test_call_soon_is_first_in_first_out(self, loop: Any) -> None:
         """Also together with the thread-safe one."""
         ran: list[int] = []

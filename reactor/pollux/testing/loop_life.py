@@ -26,7 +26,6 @@ class LoopLife(LoopFixtures):
 
     # The four steps
 
-    @pytest.mark.smoke
     def test_four_steps(self, loop: IOLoop) -> None:
         """Callbacks, due timeouts, poll, events; what they add to an earlier step waits for the next iteration."""
         steps: list[str] = []

@@ -48,7 +48,6 @@ class Recorder(asyncio.Protocol):
 class LoopNetwork(LoopFixtures):
     """asyncio's dialect."""
 
-    @pytest.mark.smoke
     def test_protocols(self, loop: Any) -> None:
         """`create_server` and `create_connection`: every call in its order, on both sides."""
 

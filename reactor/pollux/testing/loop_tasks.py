@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pollux.testing.loop_fixtures import LoopFixtures, errors_of, finish, start, turn
+from pollux.testing.loop_fixtures import LoopFixtures, finish, start, turn
 
 name: ContextVar[str] = ContextVar("name", default="nobody")
 
@@ -20,7 +20,6 @@ name: ContextVar[str] = ContextVar("name", default="nobody")
 class LoopTasks(LoopFixtures):
     """asyncio's dialect."""
 
-    @pytest.mark.smoke
     def test_tasks_take_turns(self, loop: Any) -> None:
         """`sleep(0)` gives way once."""
         ran: list[str] = []
@@ -158,22 +157,6 @@ class LoopTasks(LoopFixtures):
         with pytest.raises(error):
             loop.run_until_complete(task())
         finish(loop, asyncio.sleep(0.001))
-
-    def test_nested_loops_are_refused(self, loop: Any, make_loop: Callable[[], Any]) -> None:
-        """The same one, and another."""
-        other = make_loop()
-
-        def nested() -> None:
-            for inner in (loop, other):
-                with pytest.raises(RuntimeError, match="running"):
-                    inner.run_forever()
-            loop.stop()
-
-        with errors_of(loop) as seen:
-            loop.call_soon(nested)
-            start(loop)
-        other.close()
-        assert seen == []
 
     def test_task_factory(self, loop: Any) -> None:
         """Is asked for every task."""
