@@ -133,20 +133,8 @@ def test_smoke_tests_pass_on_the_installed_wheel(installed: Path, tmp_path: Path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    command: list[str | Path] = [
-        installed,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "smoke",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:hypothesispytest",
-        "tests",
-    ]
-    out = _do(*command, cwd=tmp_path)
+    command = (installed, "-m", "pytest", "-q", "-m", "smoke", "-p", "no:xdist", "-p", "no:hypothesispytest")
+    out = _do(*command, "tests", cwd=tmp_path)
     passed = SMOKE.search(out)
     assert passed is not None
     assert int(passed[1]) >= 40, out
