@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pollux.iostream import IOStream
@@ -21,7 +22,7 @@ from pollux_http.errors import HTTPInputError
 from pollux_http.headers import HTTPHeaders
 from pollux_http.parsing import RequestParser
 from pollux_http.request import HTTPServerRequest
-from pollux_http.response import CONTINUE, HTML, LAST_CHUNK, bodiless, chunk, error_response, reason_phrase
+from pollux_http.response import CONTINUE, HTML, LAST_CHUNK, LENGTHS, bodiless, chunk, error_response, reason_phrase
 
 if TYPE_CHECKING:
     from pollux_http.server import HTTPServer
@@ -135,6 +136,8 @@ class ServerConnection:
     def _serve(self, request: HTTPServerRequest) -> None:
         self._current = request
         request.connection = self
+        if self.server.timed:
+            request.started = monotonic()
         try:
             self.server.request_callback(request)
         except (SystemExit, KeyboardInterrupt):
@@ -163,9 +166,12 @@ class ServerConnection:
         :raises RuntimeError: there is no request to answer: it was answered before.
         """
         request = self._current
-        if headers is None and status == 200 and request is not None and request.plain and not self.server.closing:
-            head = self.server.heads.plain(content_type)
-            data = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        server = self.server
+        if headers is None and status == 200 and request is not None and request.plain and not server.closing:
+            heads = server.heads
+            head = heads.plain.get(content_type) or heads.make_plain(content_type)
+            length = len(body)
+            data = b"".join((head, LENGTHS[length] if length < len(LENGTHS) else b"%d\r\n\r\n" % length, body))
         else:
             request = self._answerable()
             if headers is None:

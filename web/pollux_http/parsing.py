@@ -12,9 +12,9 @@ What was decided
 ----------------
 * `RequestParser` handles everything: pieces of any size, bodies, pipelining, trailers. One belongs to one connection.
 * `HeadParser` handles the common case and nothing else: a chunk that is exactly one request head, without a body,
-  with the connection kept alive. It has no Python callbacks (llhttp calls `list.append` and `list.clear`), and no
-  state between two calls, so one serves all connections of a server and an idle connection needs no parser at all. In
-  any doubt it answers None, and `RequestParser` gets the very same bytes: only that one ever reports an error.
+  with the connection kept alive. llhttp only validates it, without calling back. There is no state between two calls,
+  so one `HeadParser` serves all connections of a server, and an idle connection needs no parser at all. In any doubt
+  it answers None, and `RequestParser` gets the very same bytes: only that one ever reports an error.
 * The header fields of a short head are remembered by their bytes: a client repeats them with each request.
 """
 
@@ -23,7 +23,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import httptools
@@ -67,12 +66,24 @@ def check_host(fields: Fields, http11: bool) -> bytes:
     return hosts[0]
 
 
+# Fields that say how the message or the connection goes on: not for the common case.
+_SPECIAL = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
+
+
 @lru_cache(512)
-def _fields_of(block: bytes) -> tuple[Fields, bytes] | None:
-    """Split header lines that llhttp has found well-formed; return them and Host, or None if Host is not as it
-    should."""
+def _plain_fields(block: bytes) -> tuple[Fields, bytes] | None:
+    """Split the header lines of one head; return them and Host. That the lines are well-formed, llhttp will find out.
+
+    None: there is more than one head, a field is special, or Host is not as it should be.
+    """
+    if block.find(_END) != len(block) - 4:
+        return None
     lines = [line.partition(b":") for line in block.split(b"\r\n") if line]
     fields = tuple([(name, value.strip(b" \t")) for name, _, value in lines])
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _SPECIAL and not (lower == b"connection" and value.lower() == b"keep-alive"):
+            return None
     try:
         return fields, check_host(fields, True)
     except HTTPInputError:
@@ -82,45 +93,31 @@ def _fields_of(block: bytes) -> tuple[Fields, bytes] | None:
 class HeadParser:
     """The common case, without state between two calls."""
 
-    __slots__ = ("_feed", "_incomplete", "_keep_alive", "_max_size", "_method", "_targets")
+    __slots__ = ("_max_size", "_validate")
 
     def __init__(self, limits: Limits) -> None:
         self._max_size = min(limits.header_size, REMEMBERED_HEAD_SIZE)
         self._renew()
 
     def _renew(self) -> None:
-        self._targets: list[bytes] = []
-        self._incomplete = [True]
-        parser = httptools.HttpRequestParser(
-            SimpleNamespace(on_url=self._targets.append, on_message_complete=self._incomplete.clear)
-        )
-        self._feed = parser.feed_data
-        self._method = parser.get_method
-        self._keep_alive = parser.should_keep_alive
+        self._validate = httptools.HttpRequestParser(None).feed_data
 
     def parse(self, data: bytes) -> HTTPServerRequest | None:
         """Return the request that `data` is, or None if it is not exactly one simple request."""
-        if data.find(_END) != len(data) - 4 or len(data) > self._max_size:
+        if data[-4:] != _END or len(data) > self._max_size:
+            return None
+        line, _, block = data.partition(b"\r\n")
+        words = line.split(b" ")
+        found = _plain_fields(block)
+        if found is None or len(words) != 3 or words[2] != b"HTTP/1.1" or words[1][:1] != b"/":
             return None
         try:
-            self._feed(data)
-        except httptools.HttpParserError:  # an Upgrade, too
+            self._validate(data)
+        except httptools.HttpParserError:
             self._renew()
             return None
-        if self._incomplete or not self._keep_alive():
-            self._renew()
-            return None
-        self._incomplete.append(True)
-        target = self._targets.pop()
-        method = self._method()
-        fields_at = len(method) + len(target) + 12  # two spaces, HTTP/1.1, CRLF
-        if not data.startswith(b" HTTP/1.1\r\n", fields_at - 11) or target[0] != 47:  # 47: "/"
-            return None
-        found = _fields_of(data[fields_at:-2])
-        if found is None:
-            return None
-        request = HTTPServerRequest(method.decode(), target.decode(), *found)
-        if method == b"HEAD":
+        request = HTTPServerRequest(words[0].decode(), words[1].decode(), found[0], found[1])
+        if request.method == "HEAD":
             request.plain = False
         return request
 

@@ -21,7 +21,8 @@ MAX_FORM_FIELDS = 1000  # urlencoded arguments in one request: Django's limit; m
 class HTTPServerRequest:
     """One request. Names and meanings are Tornado 6's (tornado.httputil.HTTPServerRequest).
 
-    The parser makes it, the connection that serves it sets `connection`. What is rarely not the usual is a class attribute.
+    The parser makes it, the connection that serves it sets `connection`. What is rarely not the usual is a class
+    attribute.
 
     :ivar method: such as "GET".
     :ivar uri: the request target, such as "/path?a=1" (of an absolute-form target: without scheme and authority).
@@ -37,6 +38,7 @@ class HTTPServerRequest:
     plain = True
     connection: ServerConnection
 
+    started: float | None = None
     _headers: HTTPHeaders | None = None
     _query_arguments: dict[str, list[bytes]] | None = None
     _body_arguments: dict[str, list[bytes]] | None = None
@@ -46,7 +48,6 @@ class HTTPServerRequest:
         self.uri = uri
         self.fields = fields
         self.raw_host = raw_host
-        self.started = monotonic()
 
     def __repr__(self) -> str:
         return f"HTTPServerRequest({self.method} {self.host}{self.uri}, {self.version})"
@@ -129,7 +130,11 @@ class HTTPServerRequest:
         return f"{self.protocol}://{self.host}{self.uri}"
 
     def request_time(self) -> float:
-        """Return the seconds since the request had come in whole."""
+        """Return the seconds since the request had come in whole, for servers that log; for others since this was first
+        asked (to read the clock for each request is not free).
+        """
+        if self.started is None:
+            self.started = monotonic()
         return monotonic() - self.started
 
 

@@ -46,29 +46,28 @@ def bodiless(status: int) -> bool:
 class ResponseHeads:
     """Makes response heads; the parts that stay the same for a second are kept. `refresh` is called each second."""
 
-    __slots__ = ("_plain", "date")
+    __slots__ = ("date", "plain")
 
     def __init__(self) -> None:
-        self._plain: dict[str, bytes] = {}
+        self.plain: dict[str, bytes] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Take the time for `Date` (RFC 9110 6.6.1) anew."""
         self.date = formatdate(usegmt=True)
-        self._plain.clear()
+        self.plain.clear()
 
-    def plain(self, content_type: str) -> bytes:
-        """Return the head of a 200 to a kept-alive HTTP/1.1 request, without special headers, up to "Content-Length:
-        "."""
-        try:
-            return self._plain[content_type]
-        except KeyError:
-            head = (
-                f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}\r\n"
-                f"Date: {self.date}\r\nContent-Length: "
-            )
-            self._plain[content_type] = result = head.encode("latin-1")
-            return result
+    def make_plain(self, content_type: str) -> bytes:
+        """Make the head of a 200 to a kept-alive HTTP/1.1 request, without special headers, up to "Content-Length: ".
+
+        It is kept in `plain`, for this second.
+        """
+        head = (
+            f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}\r\n"
+            f"Date: {self.date}\r\nContent-Length: "
+        )
+        self.plain[content_type] = result = head.encode("latin-1")
+        return result
 
     def full(
         self,
@@ -120,5 +119,6 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
+LENGTHS = [b"%d\r\n\r\n" % length for length in range(2048)]  # most bodies are short, and formatting a number is slow
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

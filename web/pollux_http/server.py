@@ -63,6 +63,7 @@ class HTTPServer(TCPServer):
         self.limits = Limits(max_header_size, max_body_size)
         self.heads = ResponseHeads()
         self.parse_head = HeadParser(self.limits).parse
+        self.timed = False  # requests note when they came
         self.now = self.io_loop.time()  # as of the last sweep
         self._sweep_interval = min(
             SWEEP_INTERVAL, *(t / 4 for t in (idle_connection_timeout, header_timeout, body_timeout, send_timeout))
@@ -74,6 +75,7 @@ class HTTPServer(TCPServer):
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a connection; use this to feed one that was accepted elsewhere."""
         stream.set_nodelay(True)  # a response is one write: Nagle would hold back the last piece of a large one
+        self.timed = getattr(self.request_callback, "log_function", None) is not None
         if self._sweep is None:
             self._sweep_now()
         self._connections.add(ServerConnection(self, stream, address))

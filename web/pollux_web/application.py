@@ -34,6 +34,7 @@ class Application:
     def __init__(self, handlers: Iterable[Rule] = (), **settings: Any) -> None:
         self.settings = settings
         self._routes = RouteTable(rule if isinstance(rule, URLSpec) else URLSpec(*rule) for rule in handlers)
+        self._literals = self._routes.literals
         self.log_function: Callable[[RequestHandler], object] | None = settings.get("log_function") or (
             log_request if settings.get("access_log") else None
         )
@@ -57,20 +58,20 @@ class Application:
         path = request.uri
         if "?" in path:
             path = path.partition("?")[0]
-        match = self._routes.find(path)
+        match = self._literals.get(path) or self._routes.find(path)
         if match is None:
-            default = self.settings.get("default_handler_class")
-            if default is None:
-                handler: RequestHandler = ErrorHandler(self, request, status_code=404)
-            else:
-                handler = default(self, request, **self.settings.get("default_handler_args", {}))
-        else:
-            handler_class, kwargs, args, named = match
-            handler = handler_class(self, request, **kwargs) if kwargs else handler_class(self, request)
-            if args or named:
-                handler.path_args = args
-                handler.path_kwargs = named
-        handler._execute()
+            self._default_handler(request)._execute((), {})
+            return
+        handler_class, kwargs, args, named = match
+        handler = handler_class(self, request, **kwargs) if kwargs else handler_class(self, request)
+        handler._execute(args, named)
+
+    def _default_handler(self, request: HTTPServerRequest) -> RequestHandler:
+        """Make the handler for a path that no route matches."""
+        default = self.settings.get("default_handler_class")
+        if default is None:
+            return ErrorHandler(self, request, status_code=404)
+        return default(self, request, **self.settings.get("default_handler_args", {}))  # type: ignore[no-any-return]
 
 
 def log_request(handler: RequestHandler) -> None:

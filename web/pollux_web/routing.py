@@ -52,16 +52,19 @@ class URLSpec:
         return f"URLSpec({self.regex.pattern!r}, {self.handler_class.__name__}, name={self.name!r})"
 
 
-# Where a path leads: the handler class, the route's kwargs, and the positional and keyword arguments found in the path. A plain
-# tuple: taking it apart is the cheapest access there is.
+# Where a path leads: the handler class, the route's kwargs, and the positional and keyword arguments found in the
+# path. A plain tuple: taking it apart is the cheapest access there is.
 Match = tuple[type["RequestHandler"], dict[str, Any], tuple[str | None, ...], dict[str, str | None]]
 
 
 class RouteTable:
-    """Routes in order, ready to be looked up."""
+    """Routes in order, ready to be looked up.
+
+    :ivar literals: where those paths lead that are found without a search.
+    """
 
     def __init__(self, specs: Iterable[URLSpec]) -> None:
-        self._literals: dict[str, Match] = {}
+        self.literals: dict[str, Match] = {}
         self._patterns: list[URLSpec] = []
         self.specs: list[URLSpec] = []
         self.add(specs)
@@ -73,14 +76,12 @@ class RouteTable:
             literal = spec.literal
             if literal is None:
                 self._patterns.append(spec)
-            elif literal not in self._literals and not any(p.regex.match(literal) for p in self._patterns):
-                self._literals[literal] = (spec.handler_class, spec.kwargs, (), {})
+            elif literal not in self.literals and not any(p.regex.match(literal) for p in self._patterns):
+                self.literals[literal] = (spec.handler_class, spec.kwargs, (), {})
 
     def find(self, path: str) -> Match | None:
-        """Return the first route that matches `path`, or None."""
-        match = self._literals.get(path)
-        if match is not None:
-            return match
+        """Return where the first pattern that matches `path` leads, or None. Literals are for the caller to look up
+        first."""
         for spec in self._patterns:
             found = spec.regex.match(path)
             if found is not None:
