@@ -38,15 +38,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from asyncio.log import logger
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from heapq import heapify, heappop, heappush
 from sys import exception, getrefcount
-from typing import TYPE_CHECKING, Any, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from pollux.fdtable import FdEntry, SelectorView
 from pollux.poller import LONGEST_WAIT, READ, WRITE
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
     from pollux.poller import Poller
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 POLL_INTERVAL = 50e-6  # seconds: about the cost of a hundred callbacks, far below any network's jitter
@@ -75,7 +77,7 @@ ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
 }  # fmt: skip
 ASYNCIO_PRIVATE_STATE = frozenset({
     "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_signal_handlers", "_ssock",
-    "_stopping", "_timer_cancelled_count",
+    "_stopping", "_task_factory", "_timer_cancelled_count",
 })  # fmt: skip
 
 Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
@@ -125,6 +127,7 @@ class Heart(asyncio.SelectorEventLoop):
         self._entries: dict[int, FdEntry] = {}
         self._registered_since_poll: set[int] = set()
         self._asleep = False
+        self._tasks: set[asyncio.Task[Any]] = set()  # started by the loop itself: asyncio holds tasks weakly
         self._pool: list[asyncio.Handle] = []
         self._timer_pool: list[Timer] = []
         self._new_timers: list[Timer] = []
@@ -351,6 +354,29 @@ class Heart(asyncio.SelectorEventLoop):
         if self._asleep:
             self._write_to_self()
         return handle
+
+    def start_task(self, coro: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Make a task and run its first step now, not in the next iteration; the loop keeps it alive until it is done.
+
+        Python 3.12 can do so by itself (`eager_start`). Before, the step is taken out of the queue it was just put in;
+        inside another task that is not possible, and it stays there.
+        """
+        if sys.version_info >= (3, 12) and self._task_factory is None:
+            task = asyncio.Task(coro, loop=self, eager_start=True)
+        else:
+            task = self.create_task(coro)
+            if asyncio.current_task(self) is None:
+                ready = self._ready
+                for place in range(len(ready) - 1, -1, -1):  # the last one, unless another thread came in between
+                    step = ready[place]
+                    if type(step) is not tuple and getattr(step._callback, "__self__", None) is task:
+                        del ready[place]
+                        step._run()
+                        break
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return task
 
     def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call `callback(*args, **kwargs)` in the next iteration. Safe from any thread and from signal handlers.

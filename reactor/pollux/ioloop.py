@@ -55,7 +55,6 @@ class IOLoop(Heart):
 
         choice = choose_backend(backend if backend is not None else IOLoop._configured)
         self.backend = choice.backend
-        self._running: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
         super().__init__(choice.backend.create())
         if make_current or (make_current is None and IOLoop._of_thread() is None):
             self.make_current()
@@ -200,9 +199,7 @@ class IOLoop(Heart):
             except Exception:
                 self.handle_callback_exception(callback)
 
-        task = self.create_task(finish())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.start_task(finish())
 
     def handle_callback_exception(self, callback: Callable[..., Any] | None) -> None:
         """Log the exception being handled. Override it to do otherwise; the loop lives either way."""
