@@ -63,7 +63,12 @@ class Application:
             self._default_handler(request)._execute((), {})
             return
         handler_class, kwargs, args, named = match
-        handler = handler_class(self, request, **kwargs) if kwargs else handler_class(self, request)
+        if kwargs:
+            handler = handler_class(self, request, **kwargs)
+        else:
+            # `handler_class(self, request)` in two steps: from Python to Python, not by way of type.__call__ in C.
+            handler = handler_class.__new__(handler_class)
+            handler.__init__(self, request)  # type: ignore[misc]
         handler._execute(args, named)
 
     def _default_handler(self, request: HTTPServerRequest) -> RequestHandler:
