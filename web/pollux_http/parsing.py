@@ -41,6 +41,9 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 
 _END = b"\r\n\r\n"
 
+# Bytes of a head beside the target and the field lines, which are what the limit counts: method, version, line ends.
+UNCOUNTED = 64
+
 
 class Limits(NamedTuple):
     """How much of one request is taken."""
@@ -116,7 +119,7 @@ class HeadParser:
             return None
         try:
             self._validate(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # the latter for CONNECT
             self._renew()
             return None
         # Without the call of the class, which costs as much as the rest of making one.
@@ -136,6 +139,7 @@ class RequestParser:
     """
 
     __slots__ = (
+        "_begun",
         "_body",
         "_fed",
         "_fields",
@@ -153,7 +157,8 @@ class RequestParser:
         self._limits = limits
         self.requests: deque[HTTPServerRequest] = deque()
         self._refused: HTTPInputError | None = None
-        self._fed = 0  # bytes of a head that is not complete yet
+        self._fed = 0  # bytes that came since llhttp last reported something: of a line that is not complete yet
+        self._begun = False  # whether anything of a next request has come
         self._begin()
 
     def _begin(self) -> None:
@@ -174,7 +179,7 @@ class RequestParser:
         :raises HTTPInputError: malformed, or past a limit.
         """
         while data:
-            before = len(self.requests)
+            self._fed += len(data)
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
@@ -184,19 +189,16 @@ class RequestParser:
                 continue
             except httptools.HttpParserError as error:
                 raise self._refused or HTTPInputError(f"malformed request: {error}") from None
-            # Limits must hold across reads: llhttp keeps an unfinished header to itself.
-            if self._head_done:
-                self._fed = 0
-            else:
-                self._fed = len(data) if len(self.requests) > before else self._fed + len(data)
-                if self._fed > self._limits.header_size and not data.endswith(_END):
-                    raise HTTPInputError(f"request head above {self._limits.header_size} bytes", 431)
+            # Limits must hold across reads: an unfinished line, of a head, of trailers or before a chunk, is kept or
+            # skipped without a word.
+            if self._size + self._fed > self._limits.header_size + UNCOUNTED:
+                raise HTTPInputError(f"request head above {self._limits.header_size} bytes", 431)
             return
 
     @property
     def idle(self) -> bool:
         """Whether nothing of a next request has come."""
-        return not self._fed and not self._head_done
+        return not self._begun
 
     @property
     def in_body(self) -> bool:
@@ -215,8 +217,13 @@ class RequestParser:
 
     # llhttp's callbacks
 
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._begun = True
+
     def on_url(self, piece: bytes) -> None:
         """A part of the request target."""
+        self._fed = 0
         self._target += piece
         self._size += len(piece)
         if self._size > self._limits.header_size:
@@ -224,6 +231,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or a trailer field: those are dropped (RFC 9110 6.5.1), but count."""
+        self._fed = 0
         self._size += len(name) + len(value) + 4
         if self._size > self._limits.header_size:
             raise self._refuse(f"request head above {self._limits.header_size} bytes", 431)
@@ -232,6 +240,7 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         """The head is complete: check what llhttp does not."""
+        self._fed = 0
         self._head_done = True
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -247,7 +256,7 @@ class RequestParser:
             elif lower == b"expect":
                 if value.lower() != b"100-continue":
                     raise self._refuse(f"expectation {value!r} cannot be met", 417)
-                self._wants_continue = True
+                self._wants_continue = version == "1.1"  # RFC 9110 10.1.1: an HTTP/1.0 client does not know it
         if length > self._limits.body_size:
             raise self._refuse(f"request body above {self._limits.body_size} bytes", 413)
         if codings and codings != [b"chunked"]:
@@ -259,12 +268,15 @@ class RequestParser:
 
     def on_body(self, piece: bytes) -> None:
         """A part of the body, whatever its coding."""
+        self._fed = 0
         self._body += piece
         if len(self._body) > self._limits.body_size:
             raise self._refuse(f"request body above {self._limits.body_size} bytes", 413)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        self._fed = 0
+        self._begun = False
         parser = self._parser
         http11 = parser.get_http_version() == "1.1"
         fields = tuple(self._fields)
