@@ -38,8 +38,8 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "__weakref__", "_chunked", "_corked", "_current", "_eof", "_error", "_last", "_lingering", "_parser", "address",
-        "on_close", "server", "since", "stream",
+        "__weakref__", "_chunked", "_corked", "_current", "_eof", "_error", "_last", "_lingering", "_parser",
+        "_remaining", "address", "on_close", "server", "since", "stream",
     )  # fmt: skip
 
     def __init__(self, server: HTTPServer, stream: IOStream, address: Any) -> None:
@@ -53,6 +53,7 @@ class ServerConnection:
         self._corked: list[bytes] | None = None  # responses that leave together, while `_advance` is at work
         self._error: HTTPInputError | None = None  # what came behind the last good request
         self._chunked: bool | None = None  # of a response in parts; None: its head is not sent
+        self._remaining: int | None = None  # bytes of it that Content-Length announces still
         self._last = False  # the current response is the connection's last
         self._lingering = False  # all is said; waiting for the client to see it
         self._eof = False
@@ -71,10 +72,7 @@ class ServerConnection:
         self._receive(data)
 
     def _receive(self, data: bytes) -> None:
-        if self._lingering:
-            if not data:
-                self.stream.close()
-        elif not data:
+        if not data:
             self._end_of_file()
         else:
             parser = self._parser
@@ -108,9 +106,9 @@ class ServerConnection:
             while self._may_answer(parser) and sum(map(len, corked)) < CORKED_SIZE:
                 self._serve(parser.requests.popleft())
             self._corked = None
+            self.since = self.server.now
             if corked and not self.stream.send(b"".join(corked)) and self._may_answer(parser):
-                self.stream.pause_reading()
-                self.stream.on_drain(self._advance)
+                self._wait_for_drain()
                 return
         if self._current is not None:
             if parser.requests or self._error is not None:
@@ -124,11 +122,17 @@ class ServerConnection:
                 self.stream.send(CONTINUE)
             if parser.idle:
                 self._parser = None
-                self.since = self.server.now
-            if self._eof:
+            if self._eof or (self.server.closing and self._parser is None):
                 self._close_when_sent()
+            elif self.stream.unsent:
+                self._wait_for_drain()
             else:
                 self.stream.resume_reading()
+
+    def _wait_for_drain(self) -> None:
+        """Read on only when the client has read what it was sent: what is unsent stays bounded."""
+        self.stream.pause_reading()
+        self.stream.on_drain(self._drained)
 
     def _may_answer(self, parser: RequestParser) -> bool:
         return self._current is None and bool(parser.requests) and not self._last
@@ -147,7 +151,7 @@ class ServerConnection:
             if self._current is request and self._chunked is None:
                 self.respond(500, body=b"500 Internal Server Error\n", content_type="text/plain; charset=UTF-8")
             elif self._current is request:
-                self.stream.close()
+                self.abort()
 
     # Responding
 
@@ -163,6 +167,8 @@ class ServerConnection:
 
         :param reason: None for the status's usual one.
         :param headers: None for just `content_type`. Framing (Content-Length, Connection, ...) is added here.
+        If the client has gone away, nothing happens.
+
         :raises RuntimeError: there is no request to answer: it was answered before.
         """
         request = self._current
@@ -173,6 +179,8 @@ class ServerConnection:
             length = len(body)
             data = b"".join((head, LENGTHS[length] if length < len(LENGTHS) else b"%d\r\n\r\n" % length, body))
         else:
+            if request is None and self.stream.closed():
+                return  # nobody is there to get it
             request = self._answerable()
             if headers is None:
                 headers = HTTPHeaders({"Content-Type": content_type})
@@ -182,9 +190,7 @@ class ServerConnection:
         if self._corked is not None:
             self._corked.append(data)
         elif not self.stream.send(data) and self._parser is None:
-            # A client that does not read gets no further answers: what is unsent stays bounded.
-            self.stream.pause_reading()
-            self.stream.on_drain(self._drained)
+            self._wait_for_drain()
         self._responded()
 
     def start(self, status: int, reason: str | None, headers: HTTPHeaders) -> None:
@@ -192,23 +198,43 @@ class ServerConnection:
 
         With a Content-Length among `headers` the body goes out as it is, else it is chunked.
         """
+        if self._current is None and self.stream.closed():
+            return
         request = self._answerable()
         length = int(headers["Content-Length"]) if "Content-Length" in headers else None
         self._chunked = length is None and request.http11 and not bodiless(status) and request.method != "HEAD"
         if length is None and not request.http11:
             self._last = True  # HTTP/1.0: the end of the connection is the end of the body
         self._write(self._full_head(request, status, reason, headers, length))
+        self._remaining = None if bodiless(status) or request.method == "HEAD" else length
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body of a response that was started."""
+        """Send a part of the body of a response that was started.
+
+        :raises RuntimeError: it is more than Content-Length says.
+        """
         if self._current is not None and self._current.method != "HEAD":
+            if self._remaining is not None:
+                if len(data) > self._remaining:
+                    # The rest would be taken for the next response.
+                    raise RuntimeError(f"Content-Length leaves {self._remaining} bytes to write, got {len(data)}")
+                self._remaining -= len(data)
             self._write(chunk(data) if self._chunked else data)
 
     def finish(self) -> None:
         """End a response that was started."""
+        if self._current is None and self.stream.closed():
+            return
         if self._chunked:
             self._write(LAST_CHUNK)
-        self._chunked = None
+        if self._remaining:
+            app_log.error("a response ended %d bytes short of its Content-Length", self._remaining)
+            self.abort()
+        self._chunked = self._remaining = None
+        if self.server.closing:  # since the head was sent
+            self._last = True
+        if self.stream.unsent and self._parser is None:
+            self._wait_for_drain()
         self._responded()
 
     def _answerable(self) -> HTTPServerRequest:
@@ -235,24 +261,36 @@ class ServerConnection:
         if self._corked is not None:
             self._corked.append(data)
         else:
+            if not self.stream.unsent:
+                self.since = self.server.now  # the client has had nothing to read until now
             self.stream.send(data)
 
     def _responded(self) -> None:
         self._current = self.on_close = None
         if self._corked is None:  # else `_advance` is at work, and goes on by itself
+            self.since = self.server.now
             if self._parser is not None:
                 self._advance()
             elif self._last or self._eof:
                 self._close_when_sent()
-            else:
-                self.since = self.server.now
 
     def _drained(self) -> None:
         self.since = self.server.now
-        if not self._last and not self._eof:
+        if self._parser is not None:
+            self._advance()
+        elif self._last or self._eof or self.server.closing:
+            self._close_when_sent()
+        else:
             self.stream.resume_reading()
 
     # Closing
+
+    def abort(self) -> None:
+        """Cut the connection: the client must not take what it has of the current response for the whole."""
+        self._last = True
+        if self._corked:  # responses to earlier requests, which are whole
+            self.stream.send(b"".join(self._corked))
+        self.stream.close()
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and close."""
@@ -274,13 +312,16 @@ class ServerConnection:
             self.stream.on_drain(lambda: self._close_when_sent(linger))
         elif linger and not self._eof and not self.stream.closed():
             self._lingering = True
+            self.stream.deliver_to(self._discard)  # what comes now is no request, whatever it looks like
             try:
                 self.stream.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 self.stream.close()
-            else:
-                self.stream.resume_reading()
         else:
+            self.stream.close()
+
+    def _discard(self, data: bytes) -> None:
+        if not data:
             self.stream.close()
 
     def _closed(self) -> None:
