@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 JSON = "application/json; charset=UTF-8"
 
 _REQUIRED: Any = object()  # the default of get_argument: there is none
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FORBIDDEN_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9110 5.5: field-value
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2: field-name
 
 
 def _json_encoder() -> Callable[[Any], str]:
@@ -146,13 +147,13 @@ class RequestHandler:
         """Set a response header, in place of any of that name.
 
         :param value: str; other types by `str()`, a datetime in HTTP's form.
-        :raises HTTPInputError: the value contains a control character.
+        :raises ValueError: the name is no token, or the value contains a control character or one above ISO-8859-1.
         """
-        self._own_headers()[name] = _header_text(value)
+        self._own_headers()[name] = _header_text(name, value)
 
     def add_header(self, name: str, value: Any) -> None:
         """Add a response header, beside those of that name."""
-        self._own_headers().add(name, _header_text(value))
+        self._own_headers().add(name, _header_text(name, value))
 
     def clear_header(self, name: str) -> None:
         """Take back a response header that was set; one that was not is ignored."""
@@ -230,6 +231,11 @@ class RequestHandler:
             self.application.log_function(self)
         self.on_finish()
 
+    def _done(self) -> None:
+        if self.application.log_function is not None:
+            self.application.log_function(self)
+        self.on_finish()
+
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """End the request with an error page made by `write_error`; if part of the response has left, cut it off.
 
@@ -239,7 +245,8 @@ class RequestHandler:
             gen_log.error("Cannot send error response after headers written")
             if not self._finished:
                 self._finished = True
-                self.request.connection.stream.close()  # the client must not take what it has for the whole
+                self.request.connection.abort()
+                self._done()
             return
         self.clear()
         reason = kwargs.get("reason")
@@ -360,7 +367,7 @@ class RequestHandler:
     def _handle_exception(self, error: Exception) -> None:
         """Log what a method raised, and turn it into a response."""
         if isinstance(error, HTTPInputError):  # raised while arguments were parsed
-            error = HTTPError(error.status, str(error).replace("%", "%%"))
+            error = HTTPError(error.status, "%s", error)
         self.log_exception(type(error), error, error.__traceback__)
         if not self._finished:
             status = error.status_code if isinstance(error, HTTPError) else 500
@@ -391,17 +398,19 @@ class ErrorHandler(RequestHandler):
         raise HTTPError(self._status_code)
 
 
-def _header_text(value: Any) -> str:
+def _header_text(name: str, value: Any) -> str:
     """Return a header value as text.
 
-    :raises ValueError: it contains CR, LF or another control character.
+    :raises ValueError: the name is no token, or the value contains what a header cannot hold.
     """
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"a header name is made of token characters, got {name!r}")
     if isinstance(value, bytes):
         text = value.decode("latin-1")
     elif isinstance(value, datetime.datetime):
         text = format_datetime(value.astimezone(datetime.UTC), usegmt=True)
     else:
         text = str(value)
-    if not text.isprintable() and _CONTROL.search(text):
-        raise ValueError(f"a header value holds no CR, LF or other control character, got {text!r}")
+    if not (text.isascii() and text.isprintable()) and _FORBIDDEN_IN_HEADER.search(text):
+        raise ValueError(f"a header value is ISO-8859-1 without CR, LF or other control characters, got {text!r}")
     return text
