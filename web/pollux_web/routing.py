@@ -40,7 +40,7 @@ class URLSpec:
         name: str | None = None,
     ) -> None:
         try:
-            self.regex = re.compile(pattern.removesuffix("$") + "$" if not pattern.endswith(r"\$") else pattern + "$")
+            self.regex = re.compile(pattern)
         except re.error as error:
             raise ValueError(f"route {pattern!r} is no regular expression: {error}") from None
         self.handler_class = handler
@@ -76,14 +76,14 @@ class RouteTable:
             literal = spec.literal
             if literal is None:
                 self._patterns.append(spec)
-            elif literal not in self.literals and not any(p.regex.match(literal) for p in self._patterns):
+            elif literal not in self.literals and not any(p.regex.fullmatch(literal) for p in self._patterns):
                 self.literals[literal] = (spec.handler_class, spec.kwargs, (), {})
 
     def find(self, path: str) -> Match | None:
         """Return where the first pattern that matches `path` leads, or None. Literals are for the caller to look up
         first."""
         for spec in self._patterns:
-            found = spec.regex.match(path)
+            found = spec.regex.fullmatch(path)
             if found is not None:
                 if not spec.regex.groups:
                     return spec.handler_class, spec.kwargs, (), {}
