@@ -153,13 +153,15 @@ class _Acceptor:
                 raise
 
     def turn_away(self, error: OSError) -> bool:
-        """Accept and close one connection with the reserve; return whether that worked."""
+        """Accept and close one connection with the reserve; return whether there may be more."""
         if self.reserve is not None:
             os.close(self.reserve)
             self.reserve = None
-            done = False
+            done = empty = False
             try:
                 connection, address = self.sock.accept()
+            except BlockingIOError:
+                empty = True  # accept(2) says EMFILE before it looks whether anybody is there
             except OSError:
                 pass
             else:
@@ -167,8 +169,8 @@ class _Acceptor:
                 gen_log.error("turned %s away: %s", address or "a client", error.strerror)
                 done = True
             self.reserve = _open_reserve()
-            if done and self.reserve is not None:
-                return True
+            if self.reserve is not None and (done or empty):
+                return done
         gen_log.error("accepting pauses for %g s: %s", ACCEPT_PAUSE, error.strerror)
         self.io_loop.remove_handler(self.sock)
         self.timeout = self.io_loop.call_later(ACCEPT_PAUSE, self.resume)
