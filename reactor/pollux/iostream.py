@@ -224,10 +224,12 @@ class IOStream:
                 if error.errno not in _WOULD_BLOCK:
                     self.close(error)
                 return
+            consumer = self._consumer
             if not data:
                 self._want(self._events & ~READ)
+                self._consumer = None
             try:
-                self._consumer(data)  # type: ignore[misc]  # READ is only wanted with a consumer
+                consumer(data)  # type: ignore[misc]  # READ is only wanted with a consumer
             except (SystemExit, KeyboardInterrupt):
                 self.close()
                 raise
