@@ -55,20 +55,26 @@ def serve(args: argparse.Namespace) -> int:
         finally:
             server.stop()
             if options["uds"]:
-                os.unlink(options["uds"])
+                try:
+                    os.unlink(options["uds"])
+                except FileNotFoundError:
+                    pass
     finally:
         loop.close()
 
 
 def _listen(options: dict[str, Any]) -> list[socket.socket]:
+    other = "--uds" if options["uds"] else "--port"
     try:
         if options["uds"]:
             return [bind_unix_socket(options["uds"], UDS_MODE)]
         return bind_sockets(options["port"], options["host"])
+    except UnicodeError:  # from the IDNA codec
+        raise ListenError(f"cannot listen on {options['host']!r}: it is no host name") from None
     except OSError as error:
         where = options["uds"] or f"{options['host']} port {options['port']}"
         reasons = {
-            errno.EADDRINUSE: "it is in use: stop who listens there, or choose another with --port",
+            errno.EADDRINUSE: f"it is in use: stop who listens there, or choose another with {other}",
             errno.EACCES: "permission denied: ports below 1024 need privileges",
             errno.EADDRNOTAVAIL: "it is no address of this machine",
         }

@@ -95,7 +95,8 @@ def _run(place: str, load: Callable[[], object]) -> None:
     except PolluxError:
         raise
     except Exception as error:
-        raise TargetError(f"{_origin(error, place)}: {type(error).__name__}: {error}") from error
+        message = " ".join(str(error).split())  # in one line
+        raise TargetError(f"{_origin(error, place)}: {type(error).__name__}: {message}") from error
 
 
 def _origin(error: Exception, place: str) -> str:
