@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pollux_http import HTTPInputError, HTTPServerRequest
@@ -144,7 +144,9 @@ def test_http_1_0_needs_no_host() -> None:
 
 
 def test_pipelined() -> None:
-    data = GET + b"\r\n" + CHUNKED + b"1\r\na\r\n0\r\n\r\n" + GET.replace(b"/ ", b"/3 ", 1) + b"Content-Length: 1\r\n\r\nb"
+    data = (
+        GET + b"\r\n" + CHUNKED + b"1\r\na\r\n0\r\n\r\n" + GET.replace(b"/ ", b"/3 ", 1) + b"Content-Length: 1\r\n\r\nb"
+    )
     requests, status = every_way(data)
     assert status is None
     assert [(request[1], request[4]) for request in requests] == [("/", b""), ("/", b"a"), ("/3", b"b")]
@@ -280,13 +282,26 @@ heads = st.builds(
     st.one_of(
         st.sampled_from(["/", "/a?b#c", "*", "http://b/", "a:1", "", "/é", "/\x00", "/ x"]), st.text(max_size=5)
     ).map(lambda text: text.encode("latin-1", "replace").decode("latin-1")),
-    st.sampled_from(["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "RTSP/1.0", " HTTP/1.1", "HTTP/1.1 "]),
+    st.sampled_from(
+        [
+            "HTTP/1.1",
+            "HTTP/1.1",
+            "HTTP/1.1",
+            "HTTP/1.1\r\n",
+            "HTTP/1.0",
+            "HTTP/2.0",
+            "RTSP/1.0",
+            " HTTP/1.1",
+            "HTTP/1.1 ",
+        ]
+    ),
     st.sampled_from(["Host: a\r\n", "Host: a\r\n", "Host:a:1\r\n", "", "Host: a\r\nHost: a\r\n", "Host: a b\r\n"]),
     lines,
 )
 
 
-@given(data=heads)
+@given(data=st.one_of(heads, st.lists(heads, min_size=2, max_size=2).map(b"".join)))
+@example(data=b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
 @settings(max_examples=1500, deadline=None, database=None)
 def test_both_parsers_agree(data: bytes) -> None:
     """What the short way accepts, the long way accepts, and both find the same in it."""

@@ -79,7 +79,7 @@ def _plain_fields(block: bytes) -> tuple[Fields, bytes] | None:
 
     None: there is more than one head, a field is special, or Host is not as it should be.
     """
-    if block.find(_END) != len(block) - 4:
+    if block.find(_END) != len(block) - 4 or block[:2] == b"\r\n":  # a head without any field, and a second head
         return None
     lines = [line.partition(b":") for line in block.split(b"\r\n") if line]
     fields = tuple([(name, value.strip(b" \t")) for name, _, value in lines])
