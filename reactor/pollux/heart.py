@@ -36,10 +36,10 @@ Longer than 500 lines, because all that touches asyncio's private names stands i
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import threading
+import time
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -50,6 +50,7 @@ from sys import exception, getrefcount
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from pollux.fdtable import FdEntry, SelectorView
+from pollux.forking import ForkedPoller, follow
 from pollux.poller import LONGEST_WAIT, READ, WRITE
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 POLL_INTERVAL = 50e-6  # seconds: about the cost of a hundred callbacks, far below any network's jitter
-HANDLE_POOL_SIZE = 256  # enough for the callbacks of one busy iteration; a burst beyond it goes back to malloc
+HANDLE_POOL_SIZE = 1024  # 100 KiB at most: the callbacks of one busy iteration; a burst beyond goes back to malloc
 COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more than the memory they hold
 
 # Every private name of asyncio that this file uses or overrides, by owner.
@@ -123,16 +124,18 @@ class Heart(asyncio.SelectorEventLoop):
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        self._pid = os.getpid()
+        follow(self)
         self._entries: dict[int, FdEntry] = {}
         self._registered_since_poll: set[int] = set()
         self._asleep = False
         self._tasks: set[asyncio.Task[Any]] = set()  # started by the loop itself: asyncio holds tasks weakly
-        self._pool: list[asyncio.Handle] = []
+        self._free: Any = None  # handles to use again, chained by their _callback
         self._timer_pool: list[Timer] = []
         self._new_timers: list[Timer] = []
         self._timer_number = 0
         super().__init__(SelectorView(poller, self._entries))
+        if type(self).time is asyncio.SelectorEventLoop.time:  # not a virtual clock: spare a call for each look at it
+            self.time = time.monotonic  # type: ignore[method-assign]
 
     # The four steps
 
@@ -144,19 +147,19 @@ class Heart(asyncio.SelectorEventLoop):
         """
         ready = self._ready
         next_ready = ready.popleft
-        pool = self._pool
-        recycle = pool.append
         entries = self._entries
         fresh = self._registered_since_poll
         monotonic = self.time
+        references, unshared = getrefcount, _UNSHARED
         last_poll = 0.0
 
         while True:
             # 1. Callbacks.
+            count = len(ready)
             if self._debug:
-                self._run_callbacks_debugging(len(ready))
+                self._run_callbacks_debugging(count)
             else:
-                for _ in range(len(ready)):
+                for _ in range(count):
                     entry = next_ready()
                     if type(entry) is tuple:
                         callback, args, context = entry
@@ -179,20 +182,21 @@ class Heart(asyncio.SelectorEventLoop):
                             raise
                         except BaseException as error:
                             self._handle_failed(entry, error)
-                        if getrefcount(entry) == _UNSHARED:  # nobody but us knows this handle: use it again
-                            entry._callback = entry._args = entry._context = None
+                        if references(entry) == unshared:  # nobody but us knows this handle: use it again
+                            entry._callback = self._free
+                            entry._args = entry._context = None
                             entry._cancelled = False
-                            recycle(entry)
+                            self._free = entry
                 entry = callback = args = context = result = None  # an idle loop keeps nothing alive
-                if len(pool) > HANDLE_POOL_SIZE:
-                    del pool[HANDLE_POOL_SIZE:]
+                if count > HANDLE_POOL_SIZE:
+                    self._free = None  # a burst has passed: its handles go back to malloc
 
             # 2. Timeouts that are due.
             if self._new_timers:
                 self._admit_timers()
             timers = self._scheduled
-            if timers and timers[0][0] <= monotonic():
-                self._run_due(timers, monotonic())
+            if timers and timers[0][0] <= (now := monotonic()):
+                self._run_due(timers, now)
                 timers = self._scheduled
 
             # 3. Poll.
@@ -238,7 +242,7 @@ class Heart(asyncio.SelectorEventLoop):
 
     def _run_callbacks_debugging(self, count: int) -> None:
         """Step 1 in debug mode: each callback is named while it runs and reported if it was slow."""
-        self._pool.clear()  # handles left by the iteration that switched debug mode on
+        self._free = None  # handles left by the iteration that switched debug mode on
         self._timer_pool.clear()
         for _ in range(count):
             entry = self._ready.popleft()
@@ -269,9 +273,15 @@ class Heart(asyncio.SelectorEventLoop):
                 self._timer_cancelled_count -= 1
             elif self._debug:
                 self._run_timed(timer)
+                continue
             else:
-                timer._run()
-            if getrefcount(timer) == _UNSHARED and len(pool) < HANDLE_POOL_SIZE and not self._debug:
+                try:
+                    timer._context.run(timer._callback, *timer._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._handle_failed(timer, error)
+            if getrefcount(timer) == _UNSHARED and len(pool) < HANDLE_POOL_SIZE:
                 timer._callback = timer._args = timer._context = None
                 pool.append(timer)
         if self._new_timers:
@@ -317,15 +327,17 @@ class Heart(asyncio.SelectorEventLoop):
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See `asyncio.loop.call_soon`."""
-        pool = self._pool
-        if not pool:  # also whenever the loop is closed or in debug mode: the checks cost nothing on the other branch
+        handle = self._free
+        if (
+            handle is None
+        ):  # also whenever the loop is closed or in debug mode: the checks cost the other branch nothing
             return self._call_soon_checked(callback, args, context)
-        handle = pool.pop()
+        self._free = handle._callback
         handle._callback = callback
         handle._args = args
         handle._context = copy_context() if context is None else context
         self._ready.append(handle)
-        return handle
+        return handle  # type: ignore[no-any-return]
 
     def _call_soon_checked(
         self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
@@ -412,12 +424,9 @@ class Heart(asyncio.SelectorEventLoop):
             raise TypeError("call_at() needs the time to call at, got None")
         if kwargs:
             callback = partial(callback, **kwargs)
-        timer = self._make_timer(when, callback, args, context)
-        timer._scheduled = True
-        self._new_timers.append(timer)
-        return timer
+        return self._schedule(when, callback, args, context)
 
-    def _make_timer(
+    def _schedule(
         self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
     ) -> Timer:
         pool = self._timer_pool
@@ -428,14 +437,16 @@ class Heart(asyncio.SelectorEventLoop):
             timer._context = copy_context() if context is None else context
             timer._when = when
             timer._cancelled = False
-            return timer
-        self._check_closed()
-        if self._debug:
-            self._check_thread()
-            self._check_callback(callback, "call_at")
-        timer = Timer(when, callback, args, self, context)
-        if timer._source_traceback:
-            del timer._source_traceback[-2:]
+        else:
+            self._check_closed()
+            if self._debug:
+                self._check_thread()
+                self._check_callback(callback, "call_at")
+            timer = Timer(when, callback, args, self, context)
+            if timer._source_traceback:
+                del timer._source_traceback[-2:]
+        timer._scheduled = True
+        self._new_timers.append(timer)
         return timer
 
     def call_later(  # type: ignore[override]  # as above
@@ -451,10 +462,7 @@ class Heart(asyncio.SelectorEventLoop):
             raise TypeError("call_later() needs a delay in seconds, got None")
         if kwargs:
             callback = partial(callback, **kwargs)
-        timer = self._make_timer(self.time() + delay, callback, args, context)
-        timer._scheduled = True
-        self._new_timers.append(timer)
-        return timer
+        return self._schedule(self.time() + delay, callback, args, context)
 
     def _admit_timers(self) -> None:
         """Move the new timers that are still wanted into the heap, and drop what was cancelled."""
@@ -485,14 +493,14 @@ class Heart(asyncio.SelectorEventLoop):
 
     def set_debug(self, enabled: bool) -> None:
         """See `asyncio.loop.set_debug`."""
-        self._pool.clear()
+        self._free = None
         self._timer_pool.clear()
         super().set_debug(enabled)
 
     def close(self) -> None:
         """Close the loop and its poller. Callbacks that have not run are dropped."""
         if not self.is_running():
-            self._pool.clear()
+            self._free = None
             self._timer_pool.clear()
             self._new_timers.clear()
         super().close()
@@ -501,7 +509,6 @@ class Heart(asyncio.SelectorEventLoop):
 
     def _watch(self, fd: int, events: int) -> FdEntry:
         """Register `fd` with the poller and return its new entry."""
-        self._check_process()
         self._poller.register(fd, events)
         self._registered_since_poll.add(fd)
         entry = self._entries[fd] = FdEntry(events)
@@ -509,24 +516,18 @@ class Heart(asyncio.SelectorEventLoop):
 
     def _rewatch(self, fd: int, entry: FdEntry, events: int) -> None:
         if events != entry.events:
-            self._check_process()
             self._poller.modify(fd, events)
             entry.events = events
 
     def _unwatch(self, fd: int) -> None:
         del self._entries[fd]
         self._registered_since_poll.discard(fd)
-        if os.getpid() == self._pid:  # after a fork the kernel's set is the parent's: leave it alone
-            self._poller.unregister(fd)
+        self._poller.unregister(fd)
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"this loop belongs to process {self._pid}, and this is process {os.getpid()}: "
-                "a loop does not survive fork(); make a new one in the child"
-            )
-
-    # asyncio's public four, for objects with `fileno()`: its private four are given numbers.
+    def disown(self) -> None:
+        """This process is a forked child: the poll set is its parent's. Called by `pollux.forking`."""
+        if not self._closed:
+            self._poller = ForkedPoller(self._poller)
 
     def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """See `asyncio.loop.add_reader`."""
@@ -616,7 +617,8 @@ class Heart(asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run until `stop()` is called."""
-        self._check_process()
+        if isinstance(self._poller, ForkedPoller):
+            self._poller.refuse()
         self._check_closed()
         self._check_running()  # here, because 3.13.0 forgets that the outer loop runs when it refuses an inner one
         hearing = self._hear_signals()

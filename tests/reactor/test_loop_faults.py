@@ -452,6 +452,45 @@ def test_fork_with_a_live_loop(name: str) -> None:
     )
 
 
+def test_fork_in_a_callback_whose_child_goes_on(name: str) -> None:
+    """The child leaves the loop with an error before it polls the parent's set; the parent does not notice."""
+    run_script(
+        name,
+        """
+        import os, socket, sys
+        from pollux import IOLoop
+
+        loop = IOLoop(sys.argv[1], make_current=True)
+        watched, peer = socket.socketpair()
+        got = []
+
+        def readable(sock, events):
+            got.append(sock.recv(10))
+            loop.stop()
+
+        children = []
+
+        def reap():
+            if children[0]:
+                assert os.waitpid(children[0], 0)[1] == 0
+                peer.send(b"parent")
+
+        loop.add_handler(watched, readable, IOLoop.READ)
+        loop.add_callback(lambda: children.append(os.fork()))
+        loop.add_callback(reap)
+        try:
+            loop.start()
+        except RuntimeError as error:
+            os._exit(0 if not children[0] and "fork" in str(error) and not got else 1)
+        assert got == [b"parent"], got
+        loop.remove_handler(watched)
+        loop.close()
+        watched.close()
+        peer.close()
+        """,
+    )
+
+
 # CPython #156054, distributed #3223
 
 
