@@ -1,4 +1,4 @@
-"""A raw HTTP client on the loop under test: it sends exactly the bytes it is given and takes answers apart by itself."""
+"""A raw HTTP client on the loop under test: it sends exactly what it is given and takes answers apart by itself."""
 
 from __future__ import annotations
 
@@ -42,10 +42,8 @@ class Answer(NamedTuple):
         """Return every value of a header."""
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
-    def __getitem__(self, name: Any) -> Any:
+    def one(self, name: str) -> str | None:
         """Return the only value of a header, None if it is absent."""
-        if not isinstance(name, str):
-            return tuple.__getitem__(self, name)
         values = self.all(name)
         assert len(values) < 2, f"{name}: {values}"
         return values[0] if values else None
@@ -109,15 +107,15 @@ class Client:
         answer = Answer(int(status), reason, headers, b"")
         if method == "HEAD" or answer.status < 200 or answer.status in (204, 304):
             return answer
-        if answer["Transfer-Encoding"] == "chunked":
-            assert answer["Content-Length"] is None
+        if answer.one("Transfer-Encoding") == "chunked":
+            assert answer.one("Content-Length") is None
             body = b""
             while size := int(await self._line(), 16):
                 body += await self.exactly(size)
                 assert await self._line() == b""
             assert await self._line() == b""
-        elif answer["Content-Length"] is not None:
-            body = await self.exactly(int(answer["Content-Length"]))
+        elif (length := answer.one("Content-Length")) is not None:
+            body = await self.exactly(int(length))
         else:
             body = await self.rest()
         return answer._replace(body=body)
@@ -144,8 +142,9 @@ class Client:
 class Web:
     """A loop, with servers and clients on it."""
 
-    def __init__(self, loop: IOLoop) -> None:
+    def __init__(self, loop: IOLoop, patience: float | None = PATIENCE) -> None:
         self.loop = loop
+        self.patience = patience
         self.servers: list[HTTPServer] = []
         self.clients: list[Client] = []
 
@@ -178,7 +177,7 @@ class Web:
         """Run `main` to its end, but not for ever."""
 
         async def bounded() -> T:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 return await main
 
         result: T = self.loop.run_sync(bounded)

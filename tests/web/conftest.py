@@ -27,7 +27,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 def _web(loop: IOLoop) -> Iterator[Web]:
     loop.make_current()
-    web = Web(loop)
+    web = Web(loop, None) if isinstance(loop, VirtualLoop) else Web(loop)
     try:
         yield web
     finally:

@@ -47,7 +47,8 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     # 2 and 4
     **{f"coding {value!r}": (0, coding(value)) for value in (
         b"chunked123", b"xchunked", b"chunked, chunked", b"identity", b"gzip, chunked", b"chunked, gzip",
-        b"chunked\r\nTransfer-Encoding: chunked", b"gzip", b"", b"\x0bchunked", b"chunked\x00", b"\"chunked\"", b"chunked;a",
+        b"chunked\r\nTransfer-Encoding: chunked", b"gzip", b"", b"\x0bchunked", b"chunked\x00", b"\"chunked\"",
+        b"chunked;a",
     )},
     "coding in HTTP/1.0": (400, b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     # 5
@@ -89,8 +90,9 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     "two Hosts": (400, host(b"Host: a\r\nHost: b\r\n")),
     "the same Host twice": (400, host(b"Host: a\r\nhost: a\r\n")),
     **{f"Host {value!r}": (400, host(b"Host: " + value + b"\r\n")) for value in (
-        b"a b", b"a/b", b"a,b", b"a@b", b"user:pw@b", b"a:b", b"a:80:80", b"[::1", b"::1", b"[a]x", b"a?b", b"a#b", b"http://a", b"<a>", b"a\\b", b"\xe4",
-    ) if value != b"a,b"},
+        b"a b", b"a/b", b"a@b", b"user:pw@b", b"a:b", b"a:80:80", b"[::1", b"::1", b"[a]x",
+        b"a?b", b"a#b", b"http://a", b"<a>", b"a\\b", b"\xe4",
+    )},
     "two Hosts in HTTP/1.0": (400, b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
     # 9
     **{f"upgrade with a body: {framing!r}": (
@@ -98,8 +100,9 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     ) for framing in (b"Content-Length: 5", b"Transfer-Encoding: chunked")},
     # 10
     **{f"target {target!r}": (400, b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n") for target in (
-        b"a", b"http://", b"http:///x", b"http://u@b/", b"http://b c/", b"ftp://b/", b"javascript:x", b"http://b:x/", b"/\x00", b"/\x7f",
-        b"/\xff", "/é".encode(), b"?a", b"",
+        b"a", b"http://", b"http:///x", b"http://u@b/", b"http://b c/", b"ftp://b/", b"javascript:x", b"http://b:x/",
+        b"/\x00",
+        b"/\x7f", b"/\xff", "/é".encode(), b"?a", b"",
     )},
     # The request line
     "no version": (505, b"GET /\r\nHost: a\r\n\r\n"),
@@ -166,7 +169,7 @@ def test_the_server_refuses_it_and_serves_nothing_behind_it(web: Web) -> None:
                     await client.send(data[cut:] + SMUGGLED)
                 refused = await client.answer()
                 assert refused.status == status or (status == 0 and refused.status in (400, 501)), name
-                assert refused["Connection"] == "close", name
+                assert refused.one("Connection") == "close", name
                 try:
                     await client.send(SMUGGLED)  # it lingers: this must not be a request either
                     client.end()

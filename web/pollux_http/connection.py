@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,8 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "__weakref__", "_chunked", "_corked", "_current", "_eof", "_error", "_last", "_lingering", "_parser",
-        "_remaining", "address", "on_close", "server", "since", "stream",
+        "__weakref__", "_chunked", "_context", "_corked", "_current", "_eof", "_error", "_last", "_lingering",
+        "_parser", "_remaining", "address", "on_close", "server", "since", "stream",
     )  # fmt: skip
 
     def __init__(self, server: HTTPServer, stream: IOStream, address: Any) -> None:
@@ -51,6 +52,7 @@ class ServerConnection:
         self._current: HTTPServerRequest | None = None  # the request that is being answered
         self._parser: RequestParser | None = None  # None: nothing of a next request has come, or it took the fast path
         self._corked: list[bytes] | None = None  # responses that leave together, while `_advance` is at work
+        self._context: Context | None = None  # to serve in what waits behind a suspended handler
         self._error: HTTPInputError | None = None  # what came behind the last good request
         self._chunked: bool | None = None  # of a response in parts; None: its head is not sent
         self._remaining: int | None = None  # bytes of it that Content-Length announces still
@@ -102,15 +104,18 @@ class ServerConnection:
         if parser is None:
             return
         while self._may_answer(parser):
+            if self.stream.unsent:
+                self._wait_for_drain()
+                return
             corked = self._corked = []
             while self._may_answer(parser) and sum(map(len, corked)) < CORKED_SIZE:
                 self._serve(parser.requests.popleft())
             self._corked = None
             self.since = self.server.now
-            if corked and not self.stream.send(b"".join(corked)) and self._may_answer(parser):
-                self._wait_for_drain()
-                return
+            if corked:
+                self.stream.send(b"".join(corked))
         if self._current is not None:
+            self._context = copy_context()
             if parser.requests or self._error is not None:
                 self.stream.pause_reading()
         elif self._last:
@@ -270,7 +275,11 @@ class ServerConnection:
         if self._corked is None:  # else `_advance` is at work, and goes on by itself
             self.since = self.server.now
             if self._parser is not None:
-                self._advance()
+                if self._context is not None and self._parser.requests:
+                    # Not from here: the next request is not to run within the task and context of this one.
+                    self.stream.io_loop.call_soon(self._advance, context=self._context)
+                else:
+                    self._advance()
             elif self._last or self._eof:
                 self._close_when_sent()
 
