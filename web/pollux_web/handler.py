@@ -86,7 +86,7 @@ class RequestHandler:
 
     # To override
 
-    def initialize(self, **kwargs: Any) -> None:
+    def initialize(self, *args: Any, **kwargs: Any) -> None:  # so typed, an override may take what it likes
         """Take the keyword arguments of the route. Called before anything else."""
 
     def prepare(self) -> Awaitable[None] | None:
@@ -389,7 +389,7 @@ class RequestHandler:
 class ErrorHandler(RequestHandler):
     """Answers every request with one status: what the application uses where no route matches."""
 
-    def initialize(self, status_code: int) -> None:  # type: ignore[override]  # the route's arguments
+    def initialize(self, status_code: int) -> None:
         """Take the status."""
         self.set_status(status_code)
 
