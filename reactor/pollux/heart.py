@@ -68,8 +68,8 @@ COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more th
 # Every private name of asyncio that this file uses or overrides, by owner.
 ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
     asyncio.SelectorEventLoop: frozenset({
-        "_add_callback", "_add_reader", "_add_writer", "_check_callback", "_check_closed", "_check_running",
-        "_check_thread", "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
+        "_add_callback", "_add_reader", "_add_writer", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook",
+        "_check_callback", "_check_closed", "_check_running", "_check_thread", "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
     }),
     asyncio.Handle: frozenset({
         "_args", "_callback", "_cancelled", "_context", "_loop", "_run", "_source_traceback",
@@ -78,7 +78,7 @@ ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
 }  # fmt: skip
 ASYNCIO_PRIVATE_STATE = frozenset({
     "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_signal_handlers", "_ssock",
-    "_stopping", "_task_factory", "_timer_cancelled_count",
+    "_stopping", "_task_factory", "_thread_id", "_timer_cancelled_count",
 })  # fmt: skip
 
 Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
@@ -133,9 +133,15 @@ class Heart(asyncio.SelectorEventLoop):
         self._timer_pool: list[Timer] = []
         self._new_timers: list[Timer] = []
         self._timer_number = 0
+        self._stop_called = False
         super().__init__(SelectorView(poller, self._entries))
         if type(self).time is asyncio.SelectorEventLoop.time:  # not a virtual clock: spare a call for each look at it
             self.time = time.monotonic  # type: ignore[method-assign]
+
+    @property
+    def poller(self) -> Poller:
+        """What tells the loop which descriptors are ready."""
+        return self._poller
 
     # The four steps
 
@@ -602,6 +608,67 @@ class Heart(asyncio.SelectorEventLoop):
             self._rewatch(fd, entry, entry.events & ~event)
         else:
             self._unwatch(fd)
+
+    # As a guest of another loop (`pollux.guest`)
+
+    def enter_host(self) -> None:
+        """From now on a host calls `turn`. Callbacks and timers made between two turns wake the host."""
+        self._check_closed()
+        self._thread_id: int | None = threading.get_ident()
+        self._asleep = True
+
+        def waking(method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                handle = method(*args, **kwargs)
+                if self._asleep:
+                    self._write_to_self()
+                return handle
+
+            return call
+
+        # On the instance, so that a loop that is nobody's guest does not pay for the question.
+        for name in ("call_soon", "call_at", "call_later"):
+            setattr(self, name, waking(getattr(self, name)))
+
+    def leave_host(self) -> None:
+        """The host calls `turn` no more."""
+        self._thread_id = None
+        self._asleep = False
+        for name in ("call_soon", "call_at", "call_later"):
+            delattr(self, name)
+
+    def turn(self) -> tuple[float | None, bool]:
+        """Run one iteration without waiting.
+
+        :returns: the seconds until the next turn is due, None if only a descriptor can bring it; and whether `stop` was
+            called.
+        """
+        outer_loop = asyncio._get_running_loop()
+        outer_hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        asyncio._set_running_loop(self)
+        self._stop_called = False
+        self._stopping = True  # makes it one iteration, and the poll not wait
+        try:
+            self._run_once()
+        finally:
+            self._stopping = False
+            asyncio._set_running_loop(outer_loop)
+            sys.set_asyncgen_hooks(*outer_hooks)
+        self._asleep = True
+        if self._new_timers:
+            self._admit_timers()
+        if self._ready:
+            self._asleep = False
+            return 0.0, self._stop_called
+        if self._scheduled:
+            return min(max(0.0, self._scheduled[0][0] - self.time()), LONGEST_WAIT), self._stop_called
+        return None, self._stop_called
+
+    def stop(self) -> None:
+        """Stop after this iteration."""
+        self._stop_called = True
+        super().stop()
 
     # Waking up
 
