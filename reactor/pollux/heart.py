@@ -69,7 +69,8 @@ COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more th
 ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
     asyncio.SelectorEventLoop: frozenset({
         "_add_callback", "_add_reader", "_add_writer", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook",
-        "_check_callback", "_check_closed", "_check_running", "_check_thread", "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
+        "_check_callback", "_check_closed", "_check_running", "_check_thread", "_remove_reader", "_remove_writer",
+        "_run_once", "_timer_handle_cancelled", "_write_to_self",
     }),
     asyncio.Handle: frozenset({
         "_args", "_callback", "_cancelled", "_context", "_loop", "_run", "_source_traceback",
