@@ -39,8 +39,8 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "__weakref__", "_chunked", "_context", "_corked", "_current", "_eof", "_error", "_last", "_lingering",
-        "_parser", "_remaining", "address", "on_close", "server", "since", "stream",
+        "__weakref__", "_chunked", "_context", "_corked", "_corked_size", "_current", "_eof", "_error", "_last",
+        "_lingering", "_parser", "_remaining", "address", "on_close", "server", "since", "stream",
     )  # fmt: skip
 
     def __init__(self, server: HTTPServer, stream: IOStream, address: Any) -> None:
@@ -52,6 +52,7 @@ class ServerConnection:
         self._current: HTTPServerRequest | None = None  # the request that is being answered
         self._parser: RequestParser | None = None  # None: nothing of a next request has come, or it took the fast path
         self._corked: list[bytes] | None = None  # responses that leave together, while `_advance` is at work
+        self._corked_size = 0  # bytes
         self._context: Context | None = None  # to serve in what waits behind a suspended handler
         self._error: HTTPInputError | None = None  # what came behind the last good request
         self._chunked: bool | None = None  # of a response in parts; None: its head is not sent
@@ -108,7 +109,8 @@ class ServerConnection:
                 self._wait_for_drain()
                 return
             corked = self._corked = []
-            while self._may_answer(parser) and sum(map(len, corked)) < CORKED_SIZE:
+            self._corked_size = 0
+            while self._may_answer(parser) and self._corked_size < CORKED_SIZE:
                 self._serve(parser.requests.popleft())
             self._corked = None
             self.since = self.server.now
@@ -172,6 +174,7 @@ class ServerConnection:
 
         :param reason: None for the status's usual one.
         :param headers: None for just `content_type`. Framing (Content-Length, Connection, ...) is added here.
+
         If the client has gone away, nothing happens.
 
         :raises RuntimeError: there is no request to answer: it was answered before.
@@ -194,6 +197,7 @@ class ServerConnection:
                 data += body
         if self._corked is not None:
             self._corked.append(data)
+            self._corked_size += len(data)
         elif not self.stream.send(data) and self._parser is None:
             self._wait_for_drain()
         self._responded()
@@ -265,6 +269,7 @@ class ServerConnection:
     def _write(self, data: bytes) -> None:
         if self._corked is not None:
             self._corked.append(data)
+            self._corked_size += len(data)
         else:
             if not self.stream.unsent:
                 self.since = self.server.now  # the client has had nothing to read until now

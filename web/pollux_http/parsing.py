@@ -70,7 +70,9 @@ def check_host(fields: Fields, http11: bool) -> bytes:
 
 
 # Fields that say how the message or the connection goes on: not for the common case.
-_SPECIAL = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
+_SPECIAL = frozenset(
+    {b"connection", b"content-length", b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
 
 
 @lru_cache(512)
