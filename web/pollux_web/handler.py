@@ -242,10 +242,12 @@ class RequestHandler:
         :param kwargs: for `write_error`.
         """
         if self._started:
-            gen_log.error("Cannot send error response after headers written")
+            connection = self.request.connection
+            if not connection.stream.closed():
+                gen_log.error("Cannot send error response after headers written")
             if not self._finished:
                 self._finished = True
-                self.request.connection.abort()
+                connection.abort()
                 self._done()
             return
         self.clear()

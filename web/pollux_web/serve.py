@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from pollux import IOLoop
@@ -22,6 +23,7 @@ from pollux_web.application import Application, log_request
 from pollux_web.target import load_target
 
 GRACE = 30.0  # seconds that running requests get to finish: what process managers wait before they kill
+CLEAN_UP = 1.0  # seconds that handlers get to clean up when they are cancelled, cut off as they are
 INTERRUPTED = 130  # a shell's code for a process that Ctrl-C ended (128 + SIGINT)
 UDS_MODE = 0o666  # a proxy in front usually runs as another user; the directory decides who gets there
 
@@ -46,14 +48,22 @@ def serve(args: argparse.Namespace) -> int:
         _raise_descriptor_limit()
         server = HTTPServer(application)
         server.add_sockets(_listen(options))
-        for sock in server.sockets:
-            gen_log.info(
-                "Serving %s on %s (poller: %s, by %s)", args.target, url_of(sock), choice.backend.name, choice.origin
-            )
+
+        def announce() -> None:
+            for sock in server.sockets:
+                gen_log.info(
+                    "Serving %s on %s (poller: %s, by %s)",
+                    args.target,
+                    url_of(sock),
+                    choice.backend.name,
+                    choice.origin,
+                )
+
         try:
-            return loop.run_sync(lambda: _until_signalled(loop, server))  # type: ignore[no-any-return]
+            return loop.run_sync(lambda: _until_signalled(loop, server, announce))  # type: ignore[no-any-return]
         finally:
             server.stop()
+            _cancel_tasks(loop)
             if options["uds"]:
                 try:
                     os.unlink(options["uds"])
@@ -92,7 +102,16 @@ def _raise_descriptor_limit() -> None:
         pass  # macOS refuses "unlimited"; the limit that is will do
 
 
-async def _until_signalled(loop: IOLoop, server: HTTPServer) -> int:
+def _cancel_tasks(loop: IOLoop) -> None:
+    """Cancel what still runs, so that it can clean up."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_sync(lambda: asyncio.wait(tasks, timeout=CLEAN_UP))
+
+
+async def _until_signalled(loop: IOLoop, server: HTTPServer, announce: Callable[[], None]) -> int:
     first: Any = loop.create_future()
     second: Any = loop.create_future()
 
@@ -104,6 +123,7 @@ async def _until_signalled(loop: IOLoop, server: HTTPServer) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signalled, number)
+    announce()  # not before: who reads it may send a signal at once
     received = await first
     if server.busy:
         gen_log.info("Stopping: %d running, up to %g s to finish (once more stops at once)", server.busy, GRACE)
@@ -113,6 +133,7 @@ async def _until_signalled(loop: IOLoop, server: HTTPServer) -> int:
         cut_off = await ending
     except asyncio.CancelledError:
         cut_off = server.busy
+        await server.shutdown(0)
     if cut_off:
         gen_log.warning("%d requests were cut off", cut_off)
     return INTERRUPTED if received == signal.SIGINT else 0

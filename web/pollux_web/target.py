@@ -87,7 +87,8 @@ def _run(place: str, load: Callable[[], object]) -> None:
     try:
         load()
     except SyntaxError as error:
-        raise TargetError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}") from error
+        where = f"{error.filename}:{error.lineno}" if error.filename else place
+        raise TargetError(f"{where}: {type(error).__name__}: {error.msg}") from error
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
             raise TargetError(f"there is no module {place!r} (looked in {os.getcwd()} and the environment)") from error
