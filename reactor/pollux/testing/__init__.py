@@ -8,8 +8,14 @@
     class TestMyLoop(LoopSuite):
         backend = "mine"
 
-Needs pytest; `import pollux` does not import this package.
+and a loop on virtual time, `VirtualLoop`, with its `VirtualClock` and `VirtualClockError`.
+
+Needs pytest; `import pollux` does not import this package. Names are imported when they are asked for: pytest imports
+this package at each start, for the plugin in it.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from pollux.errors import MissingExtraError
 
@@ -41,7 +47,20 @@ pytest.register_assert_rewrite(
     "pollux.testing.poller_waiting",
 )
 
-from pollux.testing.loop_suite import LoopSuite  # noqa: E402
-from pollux.testing.poller_suite import PollerSuite  # noqa: E402
+if TYPE_CHECKING:
+    from pollux.testing.loop_suite import LoopSuite
+    from pollux.testing.poller_suite import PollerSuite
+    from pollux.testing.virtual_clock import VirtualClock, VirtualClockError, VirtualLoop
 
-__all__ = ["LoopSuite", "PollerSuite"]
+__all__ = ["LoopSuite", "PollerSuite", "VirtualClock", "VirtualClockError", "VirtualLoop"]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in (
+        ("loop_suite", ("LoopSuite",)),
+        ("poller_suite", ("PollerSuite",)),
+        ("virtual_clock", ("VirtualClock", "VirtualClockError", "VirtualLoop")),
+    ):
+        if name in names:
+            return getattr(import_module(f"pollux.testing.{module}"), name)
+    raise AttributeError(f"module 'pollux.testing' has no attribute {name!r}")
