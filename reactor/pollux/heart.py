@@ -291,6 +291,7 @@ class Heart(asyncio.SelectorEventLoop):
             if getrefcount(timer) == _UNSHARED and len(pool) < HANDLE_POOL_SIZE:
                 timer._callback = timer._args = timer._context = None
                 pool.append(timer)
+        del timer  # an exception that is kept also keeps this frame, by its traceback: it must not keep the handle
         if self._new_timers:
             self._admit_timers()
 
@@ -301,6 +302,7 @@ class Heart(asyncio.SelectorEventLoop):
             self._run_timed(reader) if self._debug else reader._run()
         if events & ~READ and writer is not None and not writer._cancelled:
             self._run_timed(writer) if self._debug else writer._run()
+        del watched, reader, writer  # as in _run_due
 
     def _run_timed(self, handle: asyncio.Handle) -> None:
         """Run a handle in debug mode: name it while it runs, report it if it was slow."""
@@ -313,6 +315,7 @@ class Heart(asyncio.SelectorEventLoop):
         took = self.time() - started
         if took >= self.slow_callback_duration:
             logger.warning("Executing %s took %.3f seconds", _describe(handle), took)
+        del handle  # as in _run_due
 
     def _handle_failed(self, handle: asyncio.Handle, error: BaseException) -> None:
         """Report a raising callback, in asyncio's form."""
