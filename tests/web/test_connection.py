@@ -417,7 +417,7 @@ def test_slow_reader_gets_no_further_answers(web: Web) -> None:
         for data in (get("/"), get("/parts"), post("/", b"y"), post("/parts", b"y")):
             connections.clear()
             client = await web.connect(server, receive_buffer=4096)
-            requests = 40
+            requests = 20
             sent = web.loop.create_task(send_singly(client.sock, data, requests))
             for _ in range(300):
                 await asyncio.sleep(0)

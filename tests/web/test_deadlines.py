@@ -135,7 +135,7 @@ def test_the_application_may_take_its_time(virtual_web: Web) -> None:
         client = await web.connect(server)
         await client.send(get())
         request = await held.next()
-        await asyncio.sleep(1000)
+        await asyncio.sleep(100)
         request.connection.start(200, None, HTTPHeaders())
         request.connection.write(b"x" * 10_000_000)  # after a long wait: no reason to cut it at once
         await asyncio.sleep(0)

@@ -304,7 +304,7 @@ heads = st.builds(
 
 @given(data=st.one_of(heads, st.lists(heads, min_size=2, max_size=2).map(b"".join)))
 @example(data=b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
-@settings(max_examples=1500, deadline=None, database=None)
+@settings(max_examples=300, deadline=None, database=None)
 def test_both_parsers_agree(data: bytes) -> None:
     """What the short way accepts, the long way accepts, and both find the same in it."""
     request = HeadParser(Limits()).parse(data)
@@ -325,7 +325,7 @@ def test_the_short_way_takes_what_is_common(data: bytes) -> None:
         max_size=4,
     )
 )
-@settings(max_examples=500, deadline=None, database=None)
+@settings(max_examples=300, deadline=None, database=None)
 def test_nothing_is_left_of_one_call_in_the_next(garbage: list[bytes]) -> None:
     """One parser serves all connections of a server: what one client sends must not become part of another's."""
     parser = HeadParser(Limits())
@@ -341,6 +341,6 @@ def test_nothing_is_left_of_one_call_in_the_next(garbage: list[bytes]) -> None:
 
 
 @given(data=st.lists(heads, max_size=3).map(b"".join), cuts=st.lists(st.integers(0, 2000), max_size=8))
-@settings(max_examples=500, deadline=None, database=None)
+@settings(max_examples=300, deadline=None, database=None)
 def test_pieces_make_no_difference(data: bytes, cuts: list[int]) -> None:
     assert feed(split(data, cuts)) == feed([data])
