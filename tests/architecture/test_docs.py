@@ -64,7 +64,7 @@ def test_ci_runs_the_readmes_test_command(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(README)
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("apt-get", "git", "gcc", "mariadbd", "chromium"):
+    for name in ("apt-get", "git", "gcc", "mariadbd", "redis-server", "chromium"):
         (programs / name).symlink_to(TRUE)
     script = f"""#!/bin/sh
     echo "$POLLUX_REQUIRE_SERVICES python3 $*" >>{tmp_path}/calls
@@ -88,7 +88,7 @@ def test_ci_refuses_a_readme_without_the_command(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(README.replace(TEST, f"{TEST}\n{TEST} --again"))
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("apt-get", "git", "gcc", "mariadbd", "chromium", "python3"):
+    for name in ("apt-get", "git", "gcc", "mariadbd", "redis-server", "chromium", "python3"):
         (programs / name).symlink_to(TRUE)
     environment = {"PATH": f"{programs}:/usr/bin:/bin"}
     done = subprocess.run(

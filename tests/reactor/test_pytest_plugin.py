@@ -220,7 +220,7 @@ def test_beside_pytest_asyncio_and_anyio(pytester: pytest.Pytester) -> None:
             await asyncio.sleep(0)
     """)
     pytester.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest")
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["plugins: *pollux-*"])
 
