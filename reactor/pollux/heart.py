@@ -258,6 +258,7 @@ class Heart(asyncio.SelectorEventLoop):
                 entry = asyncio.Handle(self._run_callback, (callback, *args), self, context)
             if not entry._cancelled:
                 self._run_timed(entry)
+        entry = None  # as in _run_due
 
     def _run_callback(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback` as Tornado does: run what it returns if that is awaitable, log what it raises."""
