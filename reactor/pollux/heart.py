@@ -159,6 +159,7 @@ class Heart(asyncio.SelectorEventLoop):
         monotonic = self.time
         references, unshared = getrefcount, _UNSHARED
         last_poll = 0.0
+        now = monotonic()
 
         while True:
             # 1. Callbacks.
@@ -198,11 +199,12 @@ class Heart(asyncio.SelectorEventLoop):
                 if count > HANDLE_POOL_SIZE:
                     self._free = None  # a burst has passed: its handles go back to malloc
 
-            # 2. Timeouts that are due.
+            # 2. Timeouts that were due when step 3 looked at the clock: callbacks that were queued before a timeout
+            # came due run before it.
             if self._new_timers:
                 self._admit_timers()
             timers = self._scheduled
-            if timers and timers[0][0] <= (now := monotonic()):
+            if timers and timers[0][0] <= now:
                 self._run_due(timers, now)
                 timers = self._scheduled
 
@@ -226,6 +228,8 @@ class Heart(asyncio.SelectorEventLoop):
                 fresh.clear()
             events_list = self._poller.poll(timeout)
             self._asleep = False
+            if timers:
+                now = monotonic()
 
             # 4. Events.
             for fd, events in events_list:
