@@ -5,6 +5,7 @@ with, which is all that `check` needs to know.
 """
 
 import select
+import sys
 
 from pollux.backend import Backend
 from pollux.hookspec import hookimpl
@@ -32,6 +33,14 @@ def _check_kqueue() -> str | None:
     return None
 
 
+def _check_io_uring() -> str | None:
+    if sys.platform != "linux":
+        return "this platform has no io_uring: it is an interface of Linux; use kqueue on macOS and BSD"
+    from pollux_backends.uring_ring import why_not
+
+    return why_not()
+
+
 def _create_select() -> Poller:
     from pollux_backends.io_select import SelectPoller
 
@@ -56,6 +65,12 @@ def _create_kqueue() -> Poller:
     return KqueuePoller()
 
 
+def _create_io_uring() -> Poller:
+    from pollux_backends.io_uring import UringPoller
+
+    return UringPoller()
+
+
 @hookimpl
 def pollux_backends() -> tuple[Backend, ...]:
     """Return the shipped pollers, best first. No system has both epoll and kqueue, so they share a priority."""
@@ -64,4 +79,8 @@ def pollux_backends() -> tuple[Backend, ...]:
         Backend("kqueue", "macOS and BSD kqueue(2): any number of descriptors", _create_kqueue, 100, _check_kqueue),
         Backend("poll", "POSIX poll(2): cost grows with the descriptors watched", _create_poll, 50, _check_poll),
         Backend("select", "select(2): everywhere, descriptors below 1,024 only", _create_select, 10),
+        # Never chosen by itself: containers often deny it, and readiness is not what it is best at.
+        Backend(
+            "io_uring", "Linux io_uring(7): changes and wait in one system call", _create_io_uring, 0, _check_io_uring
+        ),
     )

@@ -10,7 +10,8 @@ from pollux_backends.plugin import pollux_backends
 def test_the_words_and_their_order() -> None:
     backends: tuple[Backend, ...] = pollux_backends()
     priority = {backend.name: backend.priority for backend in backends}
-    assert priority.keys() == {"epoll", "kqueue", "poll", "select"}
+    assert priority.keys() == {"epoll", "kqueue", "poll", "select", "io_uring"}
+    assert priority.pop("io_uring") == 0, "only by name"
     assert min(priority["epoll"], priority["kqueue"]) > priority["poll"] > priority["select"] > 0
 
 
