@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -120,6 +121,23 @@ class LoopDebug(LoopFixtures):
                 run_all(loop)
                 (context,) = seen
                 assert context["source_traceback"][-1].filename == __file__
+
+    def test_kept_exception_keeps_no_handle(self, loop: Any) -> None:
+        """Its traceback leads to the loop's frames. What a handle holds may be a task that is to be reported."""
+        loop.set_debug(True)
+        kept: list[Exception] = []
+
+        def callback() -> None:
+            try:
+                int("no number")
+            except ValueError as error:
+                kept.append(error)
+
+        for label, way in WAYS.items():
+            handle = weakref.ref(way(loop, callback))
+            run_all(loop)
+            assert handle() is None, label
+        assert len(kept) == len(WAYS)
 
     def test_tasks_run_and_errors_arrive(self, loop: Any) -> None:
         """Everything works as it does without."""

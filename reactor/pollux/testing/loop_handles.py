@@ -254,3 +254,21 @@ class LoopHandles(LoopFixtures):
             loop.call_at(base + number, ran.append, number)
         run_all(loop)
         assert ran == list(range(500))
+
+    def test_timers_do_not_overtake_callbacks(self, loop: Any) -> None:
+        """What was queued before a timer came due runs before it, be the timer new or old."""
+        ran: list[str] = []
+
+        def callback() -> None:
+            loop.call_soon(ran.append, "queued first")
+            loop.call_later(0, ran.append, "new timer")
+            while loop.time() <= due:  # the other timer comes due meanwhile
+                pass
+            loop.call_soon(ran.append, "queued last")
+
+        due = loop.time() + 0.001
+        loop.call_soon(callback)
+        loop.call_at(due, ran.append, "old timer")
+        run_all(loop)
+        assert ran[:2] == ["queued first", "queued last"]
+        assert sorted(ran[2:]) == ["new timer", "old timer"]

@@ -58,6 +58,19 @@ class LoopTimeouts(LoopFixtures):
         start(loop)
         assert got == [{"a": 1}, {"b": 2}, {"c": 3}]
 
+    def test_timeouts_do_not_overtake_callbacks(self, loop: Any) -> None:
+        """What a callback queues before it sets a timeout runs before it."""
+        ran: list[str] = []
+
+        def callback() -> None:
+            loop.add_callback(ran.append, "callback")
+            loop.add_timeout(timedelta(0), ran.append, "timeout")
+            loop.call_later(0.001, loop.stop)
+
+        loop.add_callback(callback)
+        start(loop)
+        assert ran == ["callback", "timeout"]
+
     def test_coroutine_of_a_timeout_is_run(self, loop: Any) -> None:
         """As for `add_callback`."""
 
