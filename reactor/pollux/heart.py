@@ -723,7 +723,7 @@ def _number_of(fd: FileDescriptorLike) -> int:
     try:
         number = fd if isinstance(fd, int) else int(fd.fileno())
     except (AttributeError, TypeError):
-        raise ValueError(f"expected a file descriptor or an object with fileno(), got {fd!r}") from None
+        raise ValueError(f"Invalid file object: expected a descriptor or something with fileno(), got {fd!r}") from None
     if number < 0:
         raise ValueError(f"a file descriptor is 0 or more, not {number}; was {fd!r} closed already?")
     return number
