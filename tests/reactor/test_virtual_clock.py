@@ -141,6 +141,26 @@ def test_backend_by_name_or_by_configuration(monkeypatch: pytest.MonkeyPatch) ->
         assert repr(runner.get_loop()) == "<VirtualLoop select stopped>"
 
 
+def test_descriptor_gets_into_a_chain_of_callbacks(loop: VirtualLoop) -> None:
+    """The chain never lets time pass, and ends with what it waits for."""
+
+    async def main() -> None:
+        came: list[int] = []
+        with socket_pair() as (ours, peer):
+            loop.add_reader(ours, came.append, 1)
+            turns = 0
+            while not came:
+                turns += 1
+                if turns == 100:
+                    peer.send(b"x")
+                if turns == 1_000_000:
+                    pytest.fail("the poller was not asked")
+                await asyncio.sleep(0)
+            loop.remove_reader(ours)
+
+    run(loop, main())
+
+
 # Both ends in this process
 
 

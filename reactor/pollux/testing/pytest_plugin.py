@@ -31,8 +31,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once on each backend that was asked for."""
     if OPTION in metafunc.fixturenames:
         asked = metafunc.config.getoption(OPTION) or metafunc.config.getini(OPTION)
-        parametrized = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize") if mark.args]
-        if asked and not any(OPTION in _names(argnames) for argnames in parametrized):
+        marks = metafunc.definition.iter_markers("parametrize")
+        by_test = any(OPTION in _names(mark.args[0] if mark.args else mark.kwargs["argnames"]) for mark in marks)
+        if asked and not by_test:
             metafunc.parametrize(OPTION, _backends(asked), indirect=True)
 
 
