@@ -28,10 +28,10 @@ What follows, and what was decided
   returns, because its caller closes the descriptor next: if the kernel holds a request, it is cancelled at once, by a
   system call. None is held of what the last `poll` reported, or was registered since, and that is the usual case.
 * Regular files and /dev/null need no care: the kernel finds them ready when they are armed.
-* `fileno` is the ring's descriptor. From the first call on, changes are submitted at once, and `poll` arms what it
-  reports before it returns: so the ring is readable as long as events wait, at the price of up to two more system
-  calls. Who calls `fileno` before each wait rather than once gets an answer of that moment, and fewer idle wake-ups.
-  Another thread that polls gets another ring.
+* `fileno` is the ring's descriptor. The first call makes a ring that can be waited for; from then on changes are
+  submitted at once, and `poll` arms what it reports before it returns: so the ring is readable as long as events
+  wait, at the price of up to two more system calls. Who calls `fileno` before each wait rather than once gets an
+  answer of that moment, and fewer idle wake-ups. Another thread that polls gets another ring.
 * Exceptions of signal handlers (KeyboardInterrupt) can come between any two calls of Python. CPython looks for
   signals after calls and at backward jumps, so stores that follow each other happen all or not at all; where this
   file relies on it, it says so.
@@ -124,7 +124,9 @@ class UringPoller:
     def fileno(self) -> int:
         """Return the ring's descriptor, readable while events wait."""
         self._check_open()
-        self._hosted = True
+        if not self._hosted:
+            self._hosted = True
+            self._renew()
         self._publish()
         return self._ring.fd
 
@@ -133,17 +135,7 @@ class UringPoller:
         if self._closed:
             return
         self._closed = True
-        # Closing the ring would do, but some time later, on a thread of the kernel, and until then a port is in use.
-        # In a forked child the queues are those of its parent: hands off.
-        if os.getpid() == self._process:
-            try:
-                while not self._ring.room():
-                    self._ring.enter(0)
-                self._ring.words[self._ring.sq_tail] = self._ring.write(_CANCEL_EVERYTHING)
-                self._ring.enter(0)
-            except OSError:  # EEXIST: closed by another thread than the last one that polled
-                pass
-        self._ring.close()
+        self._retire(self._ring)
         self._tokens.clear()
         self._table.clear()
         self._unarmed = {}
@@ -195,13 +187,34 @@ class UringPoller:
         try:
             self._ring.enter(timeout)
         except FileExistsError:
-            ring = Ring()
-            unarmed = {token: entry for token, (_, _, entry) in self._table.items()}
-            old = self._ring
-            self._ring = ring
-            self._unarmed = unarmed
-            self._removals = []
-            old.close()
+            self._renew()
+
+    def _renew(self) -> None:
+        """Go over to a new ring, with all requests to be armed there."""
+        ring = Ring(waitable=self._hosted)
+        unarmed = {token: entry for token, (_, _, entry) in self._table.items()}
+        old = self._ring
+        # No signal comes between the three.
+        self._ring = ring
+        self._unarmed = unarmed
+        self._removals = []
+        self._retire(old)
+
+    def _retire(self, ring: Ring) -> None:
+        """Close a ring and, if it is this thread's, have it let go of all files before this returns.
+
+        The kernel does so by itself when a ring is closed, but some time later, on a thread of its own, and until then
+        a port is in use. In a forked child the queues are those of its parent: hands off.
+        """
+        if os.getpid() == self._process:
+            try:
+                while not ring.room():
+                    ring.enter(0)
+                ring.words[ring.sq_tail] = ring.write(_CANCEL_EVERYTHING)
+                ring.enter(0)
+            except OSError:  # EEXIST: another thread than the last one that polled
+                pass
+        ring.close()
 
     def _collect(self) -> EventList:
         """Take the completions, return what they tell, and have their requests armed again."""

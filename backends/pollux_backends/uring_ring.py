@@ -5,13 +5,15 @@
   takes several calls for each entry where `struct` packs or unpacks a batch in one.
 * The kernel has no C library wrapper for these calls. Their numbers, 425 to 427, are those of every architecture but
   Alpha and MIPS, which add an offset of their own; `why_not` refuses these two.
-* **Nobody but this thread touches the queues.** There is no submission thread (SQPOLL is never asked for), and with
-  DEFER_TASKRUN the kernel posts completions nowhere but inside our own `enter`. So both ends of a queue are ordered
-  by program order, and plain 32-bit loads and stores through a memoryview are enough, on ARM's weak memory model too:
-  no atomics, no barriers.
-* DEFER_TASKRUN also keeps completions from interrupting Python code with an inter-processor interrupt. Its price is
-  SINGLE_ISSUER: `enter` from another thread than the one that made the ring fails with EEXIST, and the owner makes a
-  new ring. It came with Linux 6.1, the oldest kernel accepted: so there is one mode of operation, and it is tested.
+* **Nobody but this thread touches the queues.** There is no submission thread (SQPOLL is never asked for), and the
+  kernel posts completions in the context of this very thread: inside `enter` (DEFER_TASKRUN), or inside any system
+  call (COOP_TASKRUN). So both ends of a queue are ordered by program order, and plain 32-bit loads and stores through
+  a memoryview are enough, on ARM's weak memory model too: no atomics, no barriers.
+* Neither mode interrupts Python code with an inter-processor interrupt. DEFER_TASKRUN also collects completions rather
+  than to work on each as it comes, but does not wake who waits for the ring's descriptor (the kernel checks it on
+  entry to poll(2) or epoll_wait(2), and no more): so `waitable` rings do without.
+* SINGLE_ISSUER, which DEFER_TASKRUN asks for: `enter` from another thread than the one that made the ring fails with
+  EEXIST, and the owner makes a new ring. DEFER_TASKRUN came with Linux 6.1, the oldest kernel accepted.
 * SUBMIT_ALL: one bad entry does not keep those behind it from being submitted.
 * NODROP: what does not fit into the completion queue is kept by the kernel, and every `enter` with GETEVENTS (each of
   ours is one) moves it into the queue as room is made.
@@ -34,7 +36,7 @@ from pathlib import Path
 SETUP, ENTER = 425, 426
 
 # io_uring_setup(2): flags and features.
-CQSIZE, CLAMP, SUBMIT_ALL, SINGLE_ISSUER, DEFER_TASKRUN = 1 << 3, 1 << 4, 1 << 7, 1 << 12, 1 << 13
+CQSIZE, CLAMP, SUBMIT_ALL, COOP_TASKRUN, SINGLE_ISSUER, DEFER_TASKRUN = (1 << bit for bit in (3, 4, 7, 8, 12, 13))
 SINGLE_MMAP, NODROP, EXT_ARG = 1 << 0, 1 << 1, 1 << 8
 FEATURES = {SINGLE_MMAP: "SINGLE_MMAP", NODROP: "NODROP", EXT_ARG: "EXT_ARG"}
 
@@ -114,15 +116,19 @@ class Ring:
 
     To be used from the thread that made it; `enter` from another one raises `FileExistsError`.
 
+    :param waitable: whether a completion wakes who waits for `fd` to be readable.
     :raises OSError: the kernel refuses; `why_not` has the words for it.
     """
 
-    def __init__(self, submissions: int = SUBMISSIONS, completions: int = COMPLETIONS) -> None:
+    def __init__(
+        self, submissions: int = SUBMISSIONS, completions: int = COMPLETIONS, *, waitable: bool = False
+    ) -> None:
         self.fd = -1
         self._mappings: list[mmap.mmap] = []
         self._views: list[memoryview] = []
         parameters = _Parameters(
-            flags=CQSIZE | CLAMP | SUBMIT_ALL | SINGLE_ISSUER | DEFER_TASKRUN, cq_entries=completions
+            flags=CQSIZE | CLAMP | SUBMIT_ALL | SINGLE_ISSUER | (COOP_TASKRUN if waitable else DEFER_TASKRUN),
+            cq_entries=completions,
         )
         self.fd = _syscall(SETUP, submissions, ctypes.byref(parameters))
         if self.fd < 0:
