@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from pollux.fdtable import FdEntry, SelectorView
 from pollux.forking import ForkedPoller, follow
 from pollux.poller import LONGEST_WAIT, READ, WRITE
+from pollux.statistics import SAMPLE_MASK, SUSPICION, LoopStatistics, Tally
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -62,6 +63,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 POLL_INTERVAL = 50e-6  # seconds: about the cost of a hundred callbacks, far below any network's jitter
+MOST_SKIPPED = 1000  # iterations without a poll: under a clock that stands still (a virtual one), too, polls go on
 HANDLE_POOL_SIZE = 1024  # 100 KiB at most: the callbacks of one busy iteration; a burst beyond goes back to malloc
 COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more than the memory they hold
 
@@ -134,6 +136,7 @@ class Heart(asyncio.SelectorEventLoop):
         self._timer_pool: list[Timer] = []
         self._new_timers: list[Timer] = []
         self._timer_number = 0
+        self._tally = Tally()
         self._stop_called = False
         super().__init__(SelectorView(poller, self._entries))
         if type(self).time is asyncio.SelectorEventLoop.time:  # not a virtual clock: spare a call for each look at it
@@ -158,14 +161,20 @@ class Heart(asyncio.SelectorEventLoop):
         fresh = self._registered_since_poll
         monotonic = self.time
         references, unshared = getrefcount, _UNSHARED
+        tally = self._tally
+        polls = iterations = callbacks = handled = 0  # since they were last counted
+        skipped = 0  # iterations without a poll
+        sampling = False  # from this poll to the next, the steps are timed
+        timed = tally.suspicious > 0  # each callback is: one was slow, but which?
         last_poll = 0.0
-        now = monotonic()
+        now = polled = mark = monotonic()  # when the last poll returned, and when step 4 ended
 
         while True:
             # 1. Callbacks.
             count = len(ready)
-            if self._debug:
-                self._run_callbacks_debugging(count)
+            callbacks += count
+            if timed or self._debug:
+                self._run_callbacks_timed(count)
             else:
                 for _ in range(count):
                     entry = next_ready()
@@ -212,24 +221,32 @@ class Heart(asyncio.SelectorEventLoop):
             # Without limit, if there is nothing to do; so as to be back for the next timeout; not at all with
             # callbacks waiting, and then not even asking the kernel if it was asked a moment ago.
             self._asleep = True
-            if ready or timers or self._stopping:
-                now = monotonic()
-                timeout: float | None = 0.0
-                if not ready and not self._stopping:
-                    timeout = min(max(0.0, timers[0][0] - now), LONGEST_WAIT)
-                if timeout == 0.0:
-                    if now - last_poll < POLL_INTERVAL and not self._stopping:
-                        self._asleep = False
-                        continue
-                    last_poll = now
-            else:
-                timeout = None
+            now = monotonic()
+            timeout: float | None = None
+            if ready or self._stopping:
+                timeout = 0.0
+            elif timers:
+                timeout = min(max(0.0, timers[0][0] - now), LONGEST_WAIT)
+            if timeout == 0.0 and now - last_poll < POLL_INTERVAL and skipped < MOST_SKIPPED and not self._stopping:
+                skipped += 1
+                self._asleep = False
+                continue
             if fresh:
                 fresh.clear()
             events_list = self._poller.poll(timeout)
             self._asleep = False
-            if timers:
-                now = monotonic()
+            busy = now - polled
+            polls += 1
+            iterations += 1 + skipped
+            skipped = 0
+            if sampling or timed or busy > SUSPICION or not polls & SAMPLE_MASK:
+                tally.count(polls, iterations, callbacks, handled)
+                polls = iterations = callbacks = handled = 0
+                if sampling:
+                    tally.sample(mark - polled, now - mark, monotonic() - now, busy)
+                sampling = not sampling
+                timed = tally.is_suspicious(busy)
+            now = last_poll = polled = mark = monotonic()
 
             # 4. Events.
             for fd, events in events_list:
@@ -246,13 +263,21 @@ class Heart(asyncio.SelectorEventLoop):
                     raise
                 except BaseException:
                     self.handle_callback_exception(handler)
+                if timed:
+                    began, mark = mark, monotonic()
+                    tally.ran(handler, mark - began)
             watched = handler = None
+            handled += len(events_list)
+            if sampling:
+                mark = monotonic()
 
             if self._stopping:
+                tally.count(polls, iterations, callbacks, handled)
+                tally.is_suspicious(monotonic() - polled)
                 return
 
-    def _run_callbacks_debugging(self, count: int) -> None:
-        """Step 1 in debug mode: each callback is named while it runs and reported if it was slow."""
+    def _run_callbacks_timed(self, count: int) -> None:
+        """Step 1 in debug mode, and after a slow iteration: each callback is timed."""
         self._free = None  # handles left by the iteration that switched debug mode on
         self._timer_pool.clear()
         for _ in range(count):
@@ -278,12 +303,17 @@ class Heart(asyncio.SelectorEventLoop):
     def _run_due(self, timers: list[tuple[float, int, Timer]], now: float) -> None:
         """Run the timeouts that are due by `now`; those they add are new timers, and wait for the next iteration."""
         pool = self._timer_pool
+        tally = self._tally
+        timed = self._debug or tally.suspicious
+        started = self.time()
+        count = 0
         while timers and timers[0][0] <= now:
             timer = heappop(timers)[2]
+            count += 1
             timer._scheduled = False
             if timer._cancelled:
                 self._timer_cancelled_count -= 1
-            elif self._debug:
+            elif timed:
                 self._run_timed(timer)
                 continue
             else:
@@ -299,28 +329,35 @@ class Heart(asyncio.SelectorEventLoop):
         del timer  # an exception that is kept also keeps this frame, by its traceback: it must not keep the handle
         if self._new_timers:
             self._admit_timers()
+        tally.timeouts += count
+        tally.timeout_time += self.time() - started
 
     def _dispatch_asyncio(self, watched: FdEntry, events: int) -> None:
         """Call asyncio's reader and writer; an error or a hang-up wakes both, as asyncio has it."""
         reader, writer = watched.reader, watched.writer
+        timed = self._debug or self._tally.suspicious
         if events & ~WRITE and reader is not None and not reader._cancelled:
-            self._run_timed(reader) if self._debug else reader._run()
+            self._run_timed(reader) if timed else reader._run()
         if events & ~READ and writer is not None and not writer._cancelled:
-            self._run_timed(writer) if self._debug else writer._run()
+            self._run_timed(writer) if timed else writer._run()
         del watched, reader, writer  # as in _run_due
 
     def _run_timed(self, handle: asyncio.Handle) -> None:
-        """Run a handle in debug mode: name it while it runs, report it if it was slow."""
-        self._current_handle: asyncio.Handle | None = handle
+        """Run a handle and note how long it took; in debug mode, name it while it runs and report it if it was slow."""
+        callback = handle._callback
+        if getattr(callback, "__func__", None) is Heart._run_callback:
+            callback = handle._args[0]
+        self._current_handle: asyncio.Handle | None = handle if self._debug else None
         started = self.time()
         try:
             handle._run()
         finally:
             self._current_handle = None
         took = self.time() - started
-        if took >= self.slow_callback_duration:
+        self._tally.ran(callback, took)
+        if self._debug and took >= self.slow_callback_duration:
             logger.warning("Executing %s took %.3f seconds", _describe(handle), took)
-        del handle  # as in _run_due
+        del handle, callback  # as in _run_due
 
     def _handle_failed(self, handle: asyncio.Handle, error: BaseException) -> None:
         """Report a raising callback, in asyncio's form."""
@@ -617,6 +654,19 @@ class Heart(asyncio.SelectorEventLoop):
             self._rewatch(fd, entry, entry.events & ~event)
         else:
             self._unwatch(fd)
+
+    # What it says of itself
+
+    def statistics(self) -> LoopStatistics:
+        """Return counts, times and lag so far; see `pollux.statistics`. Call it from any thread."""
+        return self._tally.snapshot(len(self._ready), len(self._scheduled) + len(self._new_timers), len(self._entries))
+
+    def busy_since_poll(self) -> tuple[int | None, int]:
+        """Return the thread that runs the loop, None if it sleeps or does not run, and the number of polls so far.
+
+        For `pollux.watchdog`, from its own thread.
+        """
+        return None if self._asleep else self._thread_id, self._tally.polls
 
     # As a guest of another loop (`pollux.guest`)
 

@@ -18,9 +18,10 @@ What was decided
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from pollux.ioloop import IOLoop
@@ -43,6 +44,17 @@ class StreamClosedError(OSError):
         self.real_error = real_error
 
 
+class _Done:
+    """An awaitable that has nothing to wait for; cheaper than a Future, and one is enough."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+DONE = _Done()
+
+
 class IOStream:
     """A stream over a connected, non-blocking socket; it owns the socket from now on.
 
@@ -55,6 +67,7 @@ class IOStream:
         "_close_callback",
         "_consumer",
         "_drain_callback",
+        "_drained",
         "_events",
         "_progress",
         "_registered",
@@ -77,6 +90,7 @@ class IOStream:
         self._write_buffer: bytearray | None = None
         self._close_callback: Callable[[], object] | None = None
         self._drain_callback: Callable[[], object] | None = None
+        self._drained: asyncio.Future[None] | None = None
         socket.setblocking(False)
 
     def __repr__(self) -> str:
@@ -146,6 +160,17 @@ class IOStream:
         """Call `callback` once, when the write buffer has become empty. Not called if the stream closes first."""
         self._drain_callback = callback
 
+    def drained(self) -> Awaitable[None]:
+        """Wait until the write buffer is empty: backpressure for whoever sends a lot.
+
+        :raises StreamClosedError: from the awaitable, if the stream closes first.
+        """
+        if self._write_buffer is None:
+            return DONE
+        if self._drained is None:
+            self._drained = self.io_loop.create_future()
+        return self._drained
+
     def _flush(self) -> None:
         buffer = self._write_buffer
         if buffer is None:
@@ -163,6 +188,9 @@ class IOStream:
             self._write_buffer = None
             self._want(self._events & ~WRITE)
             callback, self._drain_callback = self._drain_callback, None
+            waiter, self._drained = self._drained, None
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
             if callback is not None:
                 callback()
 
@@ -187,6 +215,10 @@ class IOStream:
         self._events = 0
         sock.close()
         self._consumer = self._write_buffer = self._drain_callback = None
+        waiter, self._drained = self._drained, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(StreamClosedError(error))
+            waiter.exception()  # who sent need not have waited: nothing to complain about
         callback, self._close_callback = self._close_callback, None
         if callback is not None:
             self.io_loop.add_callback(callback)
