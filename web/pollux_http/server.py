@@ -89,12 +89,12 @@ class HTTPServer(TCPServer):
     def _sweep_now(self) -> None:
         self.now = now = self.io_loop.time()
         self.heads.refresh()
-        for connection in list(self._connections):
-            connection.check_deadline(now)
         if self._connections or self._sweep is None:
             self._sweep = self.io_loop.call_later(self._sweep_interval, self._sweep_now)
         else:
             self._sweep = None
+        for connection in list(self._connections):
+            connection.check_deadline(now)
 
     async def shutdown(self, timeout: float | None = 30.0) -> int:
         """Stop gracefully: listen no more, close idle connections, let running requests finish.

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pollux.ioloop import IOLoop
+from pollux.iostream import DONE
 from pollux.log import app_log, gen_log
 from pollux_http import HTTPHeaders, HTTPInputError, HTTPServerRequest
 from pollux_http.response import HTML, bodiless, check_reason, reason_phrase
@@ -77,6 +78,7 @@ class RequestHandler:
         self._finished = False
         self._started = False  # part of the response has been sent
         self._auto_finish = True
+        self.set_default_headers()
         self.initialize(**kwargs) if kwargs else self.initialize()
 
     @property
@@ -194,8 +196,12 @@ class RequestHandler:
         hint = "; lists are not accepted for security reasons: write a dict" if isinstance(chunk, list) else ""
         raise TypeError(f"write() accepts str, bytes and dict, got {type(chunk).__name__}{hint}")
 
-    def flush(self) -> None:
-        """Send what was written so far; the response goes on. It is chunked, unless Content-Length was set."""
+    def flush(self) -> Awaitable[None]:
+        """Send what was written so far; the response goes on. It is chunked, unless Content-Length was set.
+
+        :returns: an awaitable that is done when the client has read enough for the kernel to take the rest: await it
+            when you send a lot. It raises `StreamClosedError` if the client goes away first.
+        """
         connection = self.request.connection
         if not self._started:
             self._started = True
@@ -204,10 +210,12 @@ class RequestHandler:
         self._chunks.clear()
         if not bodiless(self._status_code):
             connection.write(data)
+        return connection.stream.drained()
 
-    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> None:
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Awaitable[None]:
         """End the response, after writing `chunk`.
 
+        :returns: an awaitable, done already, so that `await self.finish()` works as in Tornado.
         :raises RuntimeError: it is finished already.
         """
         if self._finished:
@@ -230,6 +238,7 @@ class RequestHandler:
         if self.application.log_function is not None:
             self.application.log_function(self)
         self.on_finish()
+        return DONE
 
     def _done(self) -> None:
         if self.application.log_function is not None:
@@ -327,7 +336,6 @@ class RequestHandler:
             if args or named:
                 self.path_args = args
                 self.path_kwargs = named
-            self.set_default_headers()
             result = self.prepare()
             if result is not None:
                 self._suspend(self._execute_from(result, method))

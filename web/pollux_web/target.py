@@ -71,7 +71,7 @@ def _load_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise TargetError(f"{path!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules.setdefault(name, module)  # a file may be called json.py: everybody else means the other one
     _run(path, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     return module
 
