@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pollux.iostream import StreamClosedError
 from pollux_web import Application, ErrorHandler, HTTPError, MissingArgumentError, RequestHandler
 from tests.web.client import Answer, Client, Web, get, post
 
@@ -586,3 +587,49 @@ def test_log_function(web: Web) -> None:
 
     ask(web, RequestHandler, get("/a"), get("/b"), log_function=log)
     assert logged == [(405, "/a"), (405, "/b")]
+
+
+def test_flush_waits_for_the_client(web: Web) -> None:
+    """What is unsent stays bounded, however much the handler has to send and however slowly the client reads."""
+    most = 0
+
+    class Handler(RequestHandler):
+        async def get(self) -> None:
+            nonlocal most
+            for _ in range(200):
+                self.write(b"x" * 100_000)
+                await self.flush()
+                most = max(most, self.request.connection.stream.unsent)
+            await self.finish()
+
+    server = web.serve(Application([("/", Handler)]))
+
+    async def main() -> None:
+        client = await web.connect(server)
+        assert len((await client.ask(get("/"))).body) == 20_000_000
+
+    web.run(main())
+    assert most == 0
+
+
+def test_flush_raises_when_the_client_goes_away(web: Web) -> None:
+    class Handler(RequestHandler):
+        async def get(self) -> None:
+            try:
+                while True:
+                    self.write(b"x" * 1_000_000)
+                    await self.flush()
+            except StreamClosedError:
+                ended.set()
+
+    server = web.serve(Application([("/", Handler)]))
+    ended = asyncio.Event()
+
+    async def main() -> None:
+        client = await web.connect(server)
+        await client.send(get("/"))
+        await client.exactly(100_000)
+        client.reset()
+        await ended.wait()
+
+    web.run(main())
