@@ -3,8 +3,9 @@
     python tests/conformance/foreign_suites.py LOOP test.test_asyncio.test_streams
     python tests/conformance/foreign_suites.py LOOP tornado.test.iostream_test
 
-LOOP is `asyncio` or a Pollux backend. Prints one JSON object: the names of the tests that passed, and of those that
-failed or were skipped, with the reasons. Several modules may be named; all of one kind.
+LOOP is `asyncio` or a Pollux backend. Prints the figures on one line, and on the next a JSON object: the names of the
+tests that passed, and of those that failed or were skipped, with the reasons. Several modules may be named; all of one
+kind.
 
 Such suites get a loop in two ways: from `asyncio.new_event_loop`, which asks the policy, or from
 `asyncio.SelectorEventLoop`, perhaps with a selector. Both give a Pollux loop here, whatever the selector.
@@ -59,11 +60,12 @@ class Runner(unittest.TextTestRunner):
     def run(self, test: unittest.TestSuite | unittest.TestCase) -> Result:  # type: ignore[override]
         result = Result()
         test.run(result)
-        report = {
+        report: dict[str, list[str] | dict[str, str]] = {
             "passed": result.passed,
             "failed": {test.id(): error for test, error in result.failures + result.errors},
             "skipped": {test.id(): reason for test, reason in result.skipped},
         }
+        print(", ".join(f"{len(report[key])} {key}" for key in ("passed", "failed", "skipped")))
         print(json.dumps(report), flush=True)
         return result
 
