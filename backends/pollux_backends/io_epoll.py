@@ -13,6 +13,8 @@
   the new owner of a reused number would never be armed.
 * If a duplicate (dup, fork) outlives the closed descriptor, the kernel goes on reporting it under the old number and
   offers no way to take it out. Unregister before closing; nothing here can repair the other order.
+* So `close` touches nothing but its own two descriptors: after a fork the set is the parent's as well, and taking the
+  bell out of it would silence the parent's. If a child has done so all the same, `_arrange` forgives it.
 * Rejected: edge triggering (the contract is level-triggered), and queueing changes until `poll` (it would need a frame
   there, and `fileno` would be wrong until then).
 
@@ -101,10 +103,12 @@ class EpollPoller:
     def close(self) -> None:
         """Close the epoll descriptor; may be called again."""
         self._always.clear()
-        if not self._epoll.closed:
-            self._arrange()
         self._watched.clear()
         self._epoll.close()
+        self.poll = self._epoll.poll
+        if self._bell >= 0:
+            os.close(self._bell)
+            self._bell = -1
 
     def _arrange(self) -> None:
         """Fit the bell and `poll` to the table of descriptors that epoll refuses."""
@@ -113,7 +117,10 @@ class EpollPoller:
             self._bell = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._epoll.register(self._bell, READ)
         elif not ringing and self._bell >= 0:
-            self._epoll.unregister(self._bell)
+            try:
+                self._epoll.unregister(self._bell)
+            except FileNotFoundError:  # a forked process took it out of the set that it shares with this one
+                pass
             os.close(self._bell)
             self._bell = -1
         self.poll = self._poll_with_always_ready if ringing else self._epoll.poll

@@ -60,6 +60,41 @@ def test_the_bell_is_opened_and_closed_with_the_need_for_it(poller: EpollPoller,
     assert len(os.listdir("/proc/self/fd")) == len(before) - 1, "the epoll descriptor is closed, and the bell with it"
 
 
+def test_a_forked_child_that_closes_leaves_the_set_of_its_parent_alone(poller: EpollPoller, regular: int) -> None:
+    """fork(2) shares the set: what the child took out of it, the parent would miss."""
+    poller.register(regular, READ)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            poller.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert select.select([poller.fileno()], [], [], 0)[0], "the bell still rings in the parent"
+    assert checked(poller.poll(None)) == {regular: READ}
+    poller.unregister(regular)
+    assert is_c_method(poller)
+    poller.close()
+
+
+def test_a_bell_that_another_process_took_out_of_the_set_is_forgiven(poller: EpollPoller, regular: int) -> None:
+    poller.register(regular, READ)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            poller.unregister(regular)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not select.select([poller.fileno()], [], [], 0)[0], "the child has silenced the bell"
+    poller.unregister(regular)
+    assert is_c_method(poller)
+
+
 def test_a_socket_that_takes_the_number_of_a_regular_file_is_watched_by_the_kernel(
     poller: EpollPoller, tmp_path: Path
 ) -> None:
