@@ -589,9 +589,14 @@ def test_log_function(web: Web) -> None:
     assert logged == [(405, "/a"), (405, "/b")]
 
 
-def test_flush_waits_for_the_client(web: Web) -> None:
+@pytest.mark.parametrize("request_", [get(), post("/", b"x"), get("/whole") + get()], ids=["fast", "body", "pipelined"])
+def test_flush_waits_for_the_client(web: Web, request_: bytes) -> None:
     """What is unsent stays bounded, however much the handler has to send and however slowly the client reads."""
     most = 0
+
+    class Whole(RequestHandler):
+        def get(self) -> None:
+            self.write("whole")
 
     class Handler(RequestHandler):
         async def get(self) -> None:
@@ -602,11 +607,16 @@ def test_flush_waits_for_the_client(web: Web) -> None:
                 most = max(most, self.request.connection.stream.unsent)
             await self.finish()
 
-    server = web.serve(Application([("/", Handler)]))
+        post = get
+
+    server = web.serve(Application([("/", Handler), ("/whole", Whole)]))
 
     async def main() -> None:
         client = await web.connect(server)
-        assert len((await client.ask(get("/"))).body) == 20_000_000
+        await client.send(request_)
+        if b"whole" in request_:
+            assert (await client.answer()).body == b"whole"
+        assert len((await client.answer()).body) == 20_000_000
 
     web.run(main())
     assert most == 0

@@ -267,13 +267,15 @@ class ServerConnection:
         )
 
     def _write(self, data: bytes) -> None:
-        if self._corked is not None:
-            self._corked.append(data)
-            self._corked_size += len(data)
-        else:
-            if not self.stream.unsent:
-                self.since = self.server.now  # the client has had nothing to read until now
-            self.stream.send(data)
+        # Parts are never corked: whoever awaits `drained` between them must see what is unsent.
+        if not self.stream.unsent:
+            self.since = self.server.now  # the client has had nothing to read until now
+        if self._corked:
+            self.stream.send(b"".join(self._corked))
+            self._corked.clear()
+            self._corked_size = 0
+        if not self.stream.send(data):
+            self._corked_size = CORKED_SIZE  # no further request is answered until the client has read this
 
     def _responded(self) -> None:
         self._current = self.on_close = None
