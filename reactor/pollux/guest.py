@@ -52,7 +52,7 @@ class Guest:
     .. code-block:: python
 
         with Guest(AsyncioHost()) as guest:          # inside a running asyncio program
-            application.listen(8888, loop=guest.loop)
+            guest.loop.add_callback(application.listen, 8888)  # on the guest: servers use the current loop
 
     :ivar loop: the guest; `loop.is_running()` until `close`. It is the running loop in its own callbacks, the host's
         is in the host's. Its `stop()` closes the guest.

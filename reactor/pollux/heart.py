@@ -162,7 +162,8 @@ class Heart(asyncio.SelectorEventLoop):
         monotonic = self.time
         references, unshared = getrefcount, _UNSHARED
         tally = self._tally
-        polls = iterations = callbacks = handled = 0  # since they were last counted
+        polls = tally.polls
+        iterations = callbacks = handled = 0  # since they were last counted
         skipped = 0  # iterations without a poll
         sampling = False  # from this poll to the next, the steps are timed
         timed = tally.suspicious > 0  # each callback is: one was slow, but which?
@@ -241,11 +242,12 @@ class Heart(asyncio.SelectorEventLoop):
             skipped = 0
             if sampling or timed or busy > SUSPICION or not polls & SAMPLE_MASK:
                 tally.count(polls, iterations, callbacks, handled)
-                polls = iterations = callbacks = handled = 0
+                iterations = callbacks = handled = 0
                 if sampling:
                     tally.sample(mark - polled, now - mark, monotonic() - now, busy)
-                sampling = not sampling
+                sampling = not polls & SAMPLE_MASK
                 timed = tally.is_suspicious(busy)
+                self._free = None  # handles made for other threads join the chain but are never taken from it
             now = last_poll = polled = mark = monotonic()
 
             # 4. Events.
@@ -662,7 +664,8 @@ class Heart(asyncio.SelectorEventLoop):
         return self._tally.snapshot(len(self._ready), len(self._scheduled) + len(self._new_timers), len(self._entries))
 
     def busy_since_poll(self) -> tuple[int | None, int]:
-        """Return the thread that runs the loop, None if it sleeps or does not run, and the number of polls so far.
+        """Return the thread that runs the loop, None if it sleeps or does not run, and the polls it
+        has counted: it counts them at every 16th.
 
         For `pollux.watchdog`, from its own thread.
         """
@@ -673,6 +676,7 @@ class Heart(asyncio.SelectorEventLoop):
     def enter_host(self) -> None:
         """From now on a host calls `turn`. Callbacks and timers made between two turns wake the host."""
         self._check_closed()
+        self._stop_called = False
         self._thread_id: int | None = threading.get_ident()
         self._asleep = True
 
@@ -706,7 +710,6 @@ class Heart(asyncio.SelectorEventLoop):
         outer_hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         asyncio._set_running_loop(self)
-        self._stop_called = False
         self._stopping = True  # makes it one iteration, and the poll not wait
         try:
             self._run_once()
@@ -714,20 +717,23 @@ class Heart(asyncio.SelectorEventLoop):
             self._stopping = False
             asyncio._set_running_loop(outer_loop)
             sys.set_asyncgen_hooks(*outer_hooks)
+        stopped, self._stop_called = self._stop_called, False
         self._asleep = True
         if self._new_timers:
             self._admit_timers()
         if self._ready:
             self._asleep = False
-            return 0.0, self._stop_called
+            return 0.0, stopped
         if self._scheduled:
-            return min(max(0.0, self._scheduled[0][0] - self.time()), LONGEST_WAIT), self._stop_called
-        return None, self._stop_called
+            return min(max(0.0, self._scheduled[0][0] - self.time()), LONGEST_WAIT), stopped
+        return None, stopped
 
     def stop(self) -> None:
         """Stop after this iteration."""
         self._stop_called = True
         super().stop()
+        if self._asleep:  # a guest, stopped by its host's code
+            self._write_to_self()
 
     # Waking up
 

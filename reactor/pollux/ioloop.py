@@ -155,7 +155,7 @@ class IOLoop(Heart):
                 timer.cancel()
 
     def close(self, all_fds: bool = False) -> None:
-        """Close the loop and its poller; `all_fds` also closes every descriptor it watches.
+        """Close the loop and its poller; `all_fds` also closes every descriptor that has a handler.
 
         :raises RuntimeError: the loop is running.
         """
@@ -164,9 +164,10 @@ class IOLoop(Heart):
                 if entry.handler is not None:
                     self.remove_handler(fd)
                     self.close_fd(entry.owner)
-        if IOLoop._of_thread() is self:
-            IOLoop.clear_current()
+        is_current = IOLoop._of_thread() is self
         super().close()
+        if is_current:
+            IOLoop.clear_current()
 
     # Callbacks (`add_callback` is the heart's)
 
@@ -251,12 +252,16 @@ class IOLoop(Heart):
         :raises KeyError: `fd` has no handler.
         """
         number, _ = self.split_fd(fd)
-        self._rewatch(number, self._entries[number], events)
+        entry = self._entries[number]
+        if entry.handler is None:  # asyncio's, by add_reader or add_writer
+            raise KeyError(number)
+        self._rewatch(number, entry, events)
 
     def remove_handler(self, fd: FileDescriptorLike) -> None:
         """Stop watching `fd`; do this before closing it. An unknown `fd` is ignored."""
         number, _ = self.split_fd(fd)
-        if number in self._entries:
+        entry = self._entries.get(number)
+        if entry is not None and entry.handler is not None:
             self._unwatch(number)
 
     @staticmethod

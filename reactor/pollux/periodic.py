@@ -23,7 +23,8 @@ class PeriodicCallback:
     :param callback: takes no arguments.
     :param callback_time: milliseconds, or a timedelta; greater than 0.
     :param jitter: 0 to 1: each beat moves at random by up to half this part of `callback_time` either way, so that
-    many processes started at once do not beat in step. :raises ValueError: `callback_time` is not positive.
+        many processes started at once do not beat in step.
+    :raises ValueError: `callback_time` is not positive.
     """
 
     def __init__(

@@ -97,8 +97,8 @@ class Tally:
         self.longest: LongestCallback | None = None
 
     def count(self, polls: int, iterations: int, callbacks: int, events: int) -> None:
-        """Take over what the loop has counted."""
-        self.polls += polls
+        """Take over what the loop has counted: all polls so far, the others since the last time."""
+        self.polls = polls
         self.iterations += iterations
         self.callbacks += callbacks
         self.events += events
@@ -108,7 +108,7 @@ class Tally:
         self.event_time += event_time * _SCALE
         self.work_time += work_time * _SCALE
         self.poll_time += poll_time * _SCALE
-        self.lag[frexp(busy)[1]] += 1
+        self.lag[frexp(busy)[1] if busy > 0 else -_BUCKETS // 2] += 1
 
     def is_suspicious(self, busy: float) -> bool:
         """Return whether callbacks are to be timed until the next poll, after a busy time of so many seconds."""

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from pollux.errors import FdLimitError
 from pollux.ioloop import IOLoop
 from pollux.iostream import IOStream
 from pollux.log import app_log, gen_log
@@ -71,13 +72,25 @@ class TCPServer:
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
         try:
             stream = IOStream(connection)
+        except BaseException:
+            connection.close()
+            raise
+        try:
             result = self.handle_stream(stream, address)
-        except ValueError as error:  # FdLimitError: the poller cannot watch so high a number
+        except FdLimitError as error:  # the poller cannot watch so high a number
             gen_log.error("turned %s away: %s", address or "a client", error)
-            connection.close()
-        except Exception:
+            stream.close()
+        except Exception as error:
             app_log.error("Error in connection callback", exc_info=True)
-            connection.close()
+            stream.close(error)
         else:
             if result is not None:
-                IOLoop.current().add_future(result, lambda future: future.result())
+                IOLoop.current().start_task(self._finish(result, stream))
+
+    async def _finish(self, result: Awaitable[None], stream: IOStream) -> None:
+        """Await what `handle_stream` returned; the stream does not outlive an error."""
+        try:
+            await result
+        except Exception as error:
+            app_log.error("Error in connection callback", exc_info=True)
+            stream.close(error)

@@ -342,3 +342,16 @@ def test_async_generators_are_the_guests(backend: str) -> None:
 
     asyncio.run(run_in_asyncio(main(), backend=backend))
     assert closed == ["closed"]
+
+
+def test_stop_from_the_hosts_code(backend: str) -> None:
+    async def host() -> None:
+        stopped = asyncio.Event()
+        guest = Guest(AsyncioHost(), backend, on_stop=stopped.set)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        guest.loop.stop()
+        await stopped.wait()
+        assert guest.loop.is_closed()
+
+    asyncio.run(host())

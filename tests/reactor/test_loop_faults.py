@@ -1,4 +1,7 @@
-"""What has bitten other loops, each named for its class, on every backend."""
+"""What has bitten other loops, each named for its class, on every backend.
+
+Past 500 lines because it is one catalogue: whoever meets a fault looks for its class in one place.
+"""
 
 from __future__ import annotations
 

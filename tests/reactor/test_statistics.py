@@ -133,7 +133,7 @@ def test_a_slow_handler_and_a_slow_task_are_named(loop: IOLoop) -> None:
 
 
 def test_watchdog_logs_the_stack_of_what_blocks(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
-    with Watchdog(loop, threshold=0.02) as watchdog:
+    with Watchdog(loop, threshold=0.1) as watchdog:
 
         def blocks_until_caught() -> None:
             while not watchdog.blocked or "it is here" not in caplog.text:
@@ -147,7 +147,7 @@ def test_watchdog_logs_the_stack_of_what_blocks(loop: IOLoop, caplog: pytest.Log
 
 
 def test_watchdog_says_when_it_is_over_and_reports_anew(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
-    with Watchdog(loop, threshold=0.02) as watchdog:
+    with Watchdog(loop, threshold=0.1) as watchdog:
         for times in (1, 2):
 
             def blocks_until_caught(times: int = times) -> None:
@@ -161,14 +161,64 @@ def test_watchdog_says_when_it_is_over_and_reports_anew(loop: IOLoop, caplog: py
     assert watchdog.blocked == 2
 
 
-def test_watchdog_lets_an_idle_loop_sleep(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
-    with Watchdog(loop, threshold=0.002) as watchdog:
-        loop.call_later(0.05, loop.stop)
+def test_watchdog_lets_an_idle_loop_sleep(
+    loop: IOLoop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = loop.busy_since_poll
+    looks = 0
+
+    def counted() -> tuple[int | None, int]:
+        nonlocal looks
+        looks += 1
+        if looks == 6:  # a blocked loop is reported at the fourth at the latest
+            loop.call_soon_threadsafe(loop.stop)
+        return look()
+
+    monkeypatch.setattr(loop, "busy_since_poll", counted)
+    with Watchdog(loop, threshold=0.1) as watchdog:
         loop.start()
     assert watchdog.blocked == 0
     assert not caplog.text
 
 
-def test_watchdog_refuses_a_threshold_of_nothing(loop: IOLoop) -> None:
-    with pytest.raises(ValueError, match="threshold"):
-        Watchdog(loop, 0)
+@pytest.mark.parametrize("threshold", [0, 0.05])
+def test_watchdog_refuses_a_threshold_that_would_call_a_busy_loop_blocked(loop: IOLoop, threshold: float) -> None:
+    with pytest.raises(ValueError, match=r"at least 0\.1 seconds, got 0"):
+        Watchdog(loop, threshold)
+
+
+def test_the_four_steps_take_no_longer_than_all(loop: IOLoop) -> None:
+    """Also of a loop whose callbacks are timed one by one."""
+    left = 40
+
+    def slow() -> None:
+        nonlocal left
+        left -= 1
+        _block(0.006)
+        if left:
+            loop.call_later(0, slow)
+        else:
+            loop.stop()
+
+    began = time.monotonic()
+    loop.add_callback(slow)
+    loop.start()
+    took = time.monotonic() - began
+    statistics = loop.statistics()
+    assert statistics.timeout_time <= took
+    samples = sum(times for _, times in statistics.lag)
+    assert samples <= statistics.polls / 8
+
+
+def test_callbacks_of_other_threads_do_not_fill_the_pool(loop: IOLoop) -> None:
+    """Their handles are made anew, and must not be kept."""
+    handles: list[object] = []
+    for _ in range(200):
+        for _ in range(20):
+            loop.call_soon_threadsafe(int)
+        _turn(loop, 1)
+    handle = loop._free  # the only look inside: what is pooled shows nowhere else
+    while handle is not None:
+        handles.append(handle)
+        handle = handle._callback
+    assert len(handles) < 1000

@@ -382,3 +382,35 @@ def test_a_connection_above_fd_1024(backend: str) -> None:
         assert out[2:] == ["b''", "b'200' b'200'"]
     else:
         assert out == ["b'200'", "b'200'", "b'200' b'200'"]
+
+
+@pytest.mark.parametrize("how", ["raises", "coroutine raises"])
+def test_a_raising_handle_stream_leaves_no_descriptor_behind(
+    loop: IOLoop, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream may be registered by then; its number is soon somebody else's."""
+
+    class Raises(TCPServer):
+        def handle_stream(self, stream: IOStream, address: Any) -> Any:
+            stream.deliver_to(lambda data: None)
+            if how == "raises":
+                raise ValueError("mine")
+            return self.later()
+
+        async def later(self) -> None:
+            await asyncio.sleep(0)
+            raise ValueError("mine")
+
+    async def main() -> None:
+        server = Raises()
+        server.listen(0, "127.0.0.1")
+        (listener,) = server.sockets
+        for _ in range(5):
+            with socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, listener.getsockname())
+                assert await loop.sock_recv(client, 1) == b""
+        server.stop()
+
+    run(loop, main())
+    assert caplog.text.count("ValueError: mine") == 5
