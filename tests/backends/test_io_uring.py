@@ -1,6 +1,7 @@
 """What is particular to io_uring: the system calls counted, files let go of in time, and refusals in the user's words.
 
 The system calls are real ones everywhere: counted on their way, or refused by a real seccomp filter.
+Past 500 lines because the ways to count and to refuse system calls stand beside the tests, their only users.
 """
 
 import contextlib
