@@ -37,8 +37,8 @@ class Watchdog:
             loop.start()
 
     :param loop: the loop; it need not be running yet.
-    :param threshold: seconds, at least 0.1; a callback is reported once, between this and one and a half times this after it began,
-        and once more, with how long it took, when it is over.
+    :param threshold: seconds, at least 0.1; a callback is reported once, between this and one and a half times this
+        after it began, and once more, with how long it took, when it is over.
     :ivar blocked: how many times the loop was found blocked.
     :raises ValueError: `threshold` is below 0.1.
     """
