@@ -592,7 +592,7 @@ def test_log_function(web: Web) -> None:
 @pytest.mark.parametrize("request_", [get(), post("/", b"x"), get("/whole") + get()], ids=["fast", "body", "pipelined"])
 def test_flush_waits_for_the_client(web: Web, request_: bytes) -> None:
     """What is unsent stays bounded, however much the handler has to send and however slowly the client reads."""
-    most = 0
+    most = parts = 0
 
     class Whole(RequestHandler):
         def get(self) -> None:
@@ -600,10 +600,11 @@ def test_flush_waits_for_the_client(web: Web, request_: bytes) -> None:
 
     class Handler(RequestHandler):
         async def get(self) -> None:
-            nonlocal most
+            nonlocal most, parts
             for _ in range(200):
                 self.write(b"x" * 100_000)
                 await self.flush()
+                parts += 1
                 most = max(most, self.request.connection.stream.unsent)
             await self.finish()
 
@@ -612,8 +613,11 @@ def test_flush_waits_for_the_client(web: Web, request_: bytes) -> None:
     server = web.serve(Application([("/", Handler), ("/whole", Whole)]))
 
     async def main() -> None:
-        client = await web.connect(server)
+        client = await web.connect(server, receive_buffer=4096)
         await client.send(request_)
+        for _ in range(300):
+            await asyncio.sleep(0)
+        assert 0 < parts < 200, "it did not wait"
         if b"whole" in request_:
             assert (await client.answer()).body == b"whole"
         assert len((await client.answer()).body) == 20_000_000
