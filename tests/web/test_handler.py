@@ -251,6 +251,60 @@ def test_nothing_can_be_injected(web: Web, caplog: pytest.LogCaptureFixture, bad
     assert len(refused) == 10
 
 
+@pytest.mark.parametrize("where", ["log_exception", "set_default_headers", "send_error"])
+def test_no_request_hangs_when_its_error_handling_fails(web: Web, caplog: pytest.LogCaptureFixture, where: str) -> None:
+    class Fails(RequestHandler):
+        async def get(self) -> None:
+            def fail(*_: object, **__: object) -> None:
+                raise LookupError("in error handling")
+
+            setattr(self, where, fail)
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+    server = web.serve(Application([("/", Fails)]))
+
+    async def main() -> None:
+        client = await web.connect(server)
+        await client.send(get())
+        assert await client.rest() == b""
+
+    web.run(main())
+    assert "Uncaught exception in error handling of GET '/'" in messages(caplog)
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+def test_an_answer_that_cannot_be_sent_becomes_an_error(web: Web, suspends: bool) -> None:
+    class Unsendable(RequestHandler):
+        def get(self) -> Any:
+            return self.later() if suspends else self.now()
+
+        def now(self) -> None:
+            self.set_status(201)
+            self._reason = "a\r\nX: y"  # past the check of set_status
+            self.write("never")
+
+        async def later(self) -> None:
+            await asyncio.sleep(0)
+            self.now()
+
+    for answer in ask(web, Unsendable, get(), post("/", b"x", method="GET")):
+        assert (answer.status, answer.reason, answer.one("X")) == (500, "Internal Server Error", None)
+        assert b"never" not in answer.body
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "+1", "1_0", "1, 1", ""])
+def test_a_bad_content_length_becomes_an_error(web: Web, value: str) -> None:
+    class Bad(RequestHandler):
+        async def get(self) -> None:
+            self.set_header("Content-Length", value)
+            self.write("x")
+            await self.flush()
+
+    for answer in ask(web, Bad, get(), get()):
+        assert (answer.status, answer.one("Content-Length")) == (500, str(len(answer.body)))
+
+
 @pytest.mark.parametrize("suspends", [False, True])
 def test_http_error(web: Web, caplog: pytest.LogCaptureFixture, suspends: bool) -> None:
     errors = {

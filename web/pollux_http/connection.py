@@ -206,15 +206,25 @@ class ServerConnection:
         """Send the head of a response whose body comes in parts: `write` them, then `finish`.
 
         With a Content-Length among `headers` the body goes out as it is, else it is chunked.
+
+        :raises ValueError: that Content-Length is no number, or the head cannot be sent; the request is unanswered still.
+        :raises RuntimeError: there is no request to answer: it was answered before.
         """
         if self._current is None and self.stream.closed():
             return
         request = self._answerable()
-        length = int(headers["Content-Length"]) if "Content-Length" in headers else None
-        self._chunked = length is None and request.http11 and not bodiless(status) and request.method != "HEAD"
+        length = None
+        if "Content-Length" in headers:
+            text = headers["Content-Length"]
+            if not (text.isascii() and text.isdigit()):
+                raise ValueError(f"Content-Length is a number of bytes in decimal digits, got {text!r}")
+            length = int(text)
+        chunked = length is None and request.http11 and not bodiless(status) and request.method != "HEAD"
         if length is None and not request.http11:
             self._last = True  # HTTP/1.0: the end of the connection is the end of the body
-        self._write(self._full_head(request, status, reason, headers, length))
+        head = self._full_head(request, status, reason, headers, length, chunked)
+        self._chunked = chunked  # from here on it is started
+        self._write(head)
         self._remaining = None if bodiless(status) or request.method == "HEAD" else length
 
     def write(self, data: bytes) -> None:
@@ -252,7 +262,13 @@ class ServerConnection:
         return self._current
 
     def _full_head(
-        self, request: HTTPServerRequest, status: int, reason: str | None, headers: HTTPHeaders, length: int | None
+        self,
+        request: HTTPServerRequest,
+        status: int,
+        reason: str | None,
+        headers: HTTPHeaders,
+        length: int | None,
+        chunked: bool = False,
     ) -> bytes:
         if not request.keep_alive or self.server.closing or headers.get("Connection", "").lower() == "close":
             self._last = True
@@ -263,7 +279,7 @@ class ServerConnection:
             http11=request.http11,
             keep_alive=not self._last,
             length=length,
-            chunked=bool(self._chunked),
+            chunked=chunked,
         )
 
     def _write(self, data: bytes) -> None:
@@ -307,6 +323,11 @@ class ServerConnection:
         if self._corked:  # responses to earlier requests, which are whole
             self.stream.send(b"".join(self._corked))
         self.stream.close()
+
+    def abandon(self, request: HTTPServerRequest) -> None:
+        """Cut the connection if `request` waits for its answer still: the last resort, when even an error page failed."""
+        if self._current is request:
+            self.abort()
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and close."""

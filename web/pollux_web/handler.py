@@ -204,8 +204,8 @@ class RequestHandler:
         """
         connection = self.request.connection
         if not self._started:
-            self._started = True
             connection.start(self._status_code, self._reason, self._own_headers())
+            self._started = True
         data = b"".join(self._chunks)
         self._chunks.clear()
         if not bodiless(self._status_code):
@@ -228,13 +228,17 @@ class RequestHandler:
             self.request.connection.finish()
         else:
             self._finished = True
-            self.request.connection.respond(
-                self._status_code,
-                self._reason,
-                self._headers,
-                self._content_type,
-                b"".join(self._chunks),
-            )
+            try:
+                self.request.connection.respond(
+                    self._status_code,
+                    self._reason,
+                    self._headers,
+                    self._content_type,
+                    b"".join(self._chunks),
+                )
+            except BaseException:
+                self._finished = False  # so that an error page may still be sent
+                raise
         if self.application.log_function is not None:
             self.application.log_function(self)
         self.on_finish()
@@ -368,11 +372,20 @@ class RequestHandler:
             if self._auto_finish and not self._finished:
                 self.finish()
         except Exception as error:
-            self._handle_exception(error)
+            self._end(lambda: self._handle_exception(error))
         except asyncio.CancelledError:
             if not self._finished:
-                self.send_error(503)
+                self._end(lambda: self.send_error(503))
             raise
+
+    def _end(self, handle: Callable[[], None]) -> None:
+        """Call `handle`, which is to answer; what it raises would end with the task, and the client wait for ever."""
+        try:
+            handle()
+        except Exception:
+            request = self.request
+            app_log.error("Uncaught exception in error handling of %s %r", request.method, request.uri, exc_info=True)
+            request.connection.abandon(request)
 
     def _handle_exception(self, error: Exception) -> None:
         """Log what a method raised, and turn it into a response."""
