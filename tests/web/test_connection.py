@@ -397,6 +397,22 @@ def test_a_raising_application(web: Web, caplog: pytest.LogCaptureFixture) -> No
     assert caplog.text.count("Uncaught exception for") == 3
 
 
+def test_nothing_is_injected_through_the_content_type(web: Web) -> None:
+    def answer(request: HTTPServerRequest) -> None:
+        request.connection.respond(content_type="text/plain\r\nSet-Cookie: a=b", body=b"never")
+
+    server = web.serve(answer)
+
+    async def main() -> None:
+        client = await web.connect(server)
+        for data in (get(), post("/", b"x"), get(version="1.0")):
+            answer = await client.ask(data)
+            assert (answer.status, answer.all("Set-Cookie")) == (500, [])
+            assert b"never" not in answer.body
+
+    web.run(main())
+
+
 def test_slow_reader_gets_no_further_answers(web: Web) -> None:
     """REGRESSIONS 21: what is unsent stays bounded, for whole answers and for those in parts, on either way in."""
     size = 1 << 20

@@ -61,7 +61,10 @@ class ResponseHeads:
         """Make the head of a 200 to a kept-alive HTTP/1.1 request, without special headers, up to "Content-Length: ".
 
         It is kept in `plain`, for this second.
+
+        :raises HTTPInputError: the content type contains a control character.
         """
+        content_type = HTTPHeaders({"Content-Type": content_type})["Content-Type"]  # checked
         head = (
             f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}\r\n"
             f"Date: {self.date}\r\nContent-Length: "
