@@ -305,6 +305,15 @@ def test_unix_socket_that_is_removed_meanwhile(app: Path) -> None:
         assert served.end(signal.SIGTERM) == (0, "")
 
 
+def test_unix_socket_of_a_successor_stays(app: Path) -> None:
+    path = app.parent / "s"
+    with serving(app, "--uds", path, cwd=app.parent) as served, socket.socket(socket.AF_UNIX) as successor:
+        path.unlink()
+        successor.bind(str(path))
+        assert served.end(signal.SIGTERM) == (0, "")
+    assert path.exists()
+
+
 def test_unix_socket_does_not_replace_a_file(app: Path) -> None:
     path = app.parent / "precious"
     path.write_text("data")

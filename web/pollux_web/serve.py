@@ -48,6 +48,7 @@ def serve(args: argparse.Namespace) -> int:
         _raise_descriptor_limit()
         server = HTTPServer(application)
         server.add_sockets(_listen(options))
+        socket_file = _identity(options["uds"])
 
         def announce() -> None:
             for sock in server.sockets:
@@ -64,13 +65,22 @@ def serve(args: argparse.Namespace) -> int:
         finally:
             server.stop()
             _cancel_tasks(loop)
-            if options["uds"]:
-                try:
-                    os.unlink(options["uds"])
-                except FileNotFoundError:
-                    pass
+            # Not if a successor listens there by now.
+            if socket_file is not None and _identity(options["uds"]) == socket_file:
+                os.unlink(options["uds"])
     finally:
         loop.close()
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Return device and inode of the file at `path`; None if there is none."""
+    if not path:
+        return None
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _listen(options: dict[str, Any]) -> list[socket.socket]:
