@@ -207,7 +207,7 @@ class ServerConnection:
 
         With a Content-Length among `headers` the body goes out as it is, else it is chunked.
 
-        :raises ValueError: that Content-Length is no number, or the head cannot be sent; the request is unanswered still.
+        :raises ValueError: that Content-Length is no number, or the head cannot be sent; nothing was sent.
         :raises RuntimeError: there is no request to answer: it was answered before.
         """
         if self._current is None and self.stream.closed():
@@ -325,7 +325,7 @@ class ServerConnection:
         self.stream.close()
 
     def abandon(self, request: HTTPServerRequest) -> None:
-        """Cut the connection if `request` waits for its answer still: the last resort, when even an error page failed."""
+        """Cut the connection if `request` is still unanswered: the last resort, when even an error page failed."""
         if self._current is request:
             self.abort()
 

@@ -372,16 +372,16 @@ class RequestHandler:
             if self._auto_finish and not self._finished:
                 self.finish()
         except Exception as error:
-            self._end(lambda: self._handle_exception(error))
+            self._end(self._handle_exception, error)
         except asyncio.CancelledError:
             if not self._finished:
-                self._end(lambda: self.send_error(503))
+                self._end(self.send_error, 503)
             raise
 
-    def _end(self, handle: Callable[[], None]) -> None:
-        """Call `handle`, which is to answer; what it raises would end with the task, and the client wait for ever."""
+    def _end(self, handle: Callable[[Any], None], what: Exception | int) -> None:
+        """Call `handle(what)`, which is to answer; what it raises would end with the task, and the client wait for ever."""
         try:
-            handle()
+            handle(what)
         except Exception:
             request = self.request
             app_log.error("Uncaught exception in error handling of %s %r", request.method, request.uri, exc_info=True)
