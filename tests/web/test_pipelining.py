@@ -238,6 +238,48 @@ def test_nothing_is_answered_behind_the_last(web: Web) -> None:
     web.run(main())
 
 
+def test_the_last_answer_arrives_although_the_client_still_sends(web: Web) -> None:
+    """RFC 9112 9.6: closing with unread data resets the connection, and the reset overtakes the answer."""
+    server = web.serve(application())
+
+    async def main() -> None:
+        for _ in range(20):
+            client = await web.connect(server)
+            await client.send(post("/async/1", b"x", "Connection: close"))
+            try:
+                for _ in range(50):
+                    await client.send(get("/never") * 2000)
+            except ConnectionError:
+                pytest.fail("the connection was reset before the answer was read")
+            assert (await client.answer()).body == b"async 1"
+            client.end()
+            assert await client.rest() == b""
+            client.close()
+
+    web.run(main())
+
+
+def test_context_is_let_go_when_the_queue_is_empty(web: Web) -> None:
+    connections: list[ServerConnection] = []
+    app = application()
+
+    def look(request: HTTPServerRequest) -> None:
+        connections.append(request.connection)
+        app(request)
+
+    server = web.serve(look)
+
+    async def main() -> None:
+        client = await web.connect(server)
+        await client.send(get("/async/1") + get("/async/2"))
+        assert await bodies(client, 2) == ["async 1", "async 2"]
+        while connections[0]._parser is not None:
+            await asyncio.sleep(0)
+        assert connections[0]._context is None
+
+    web.run(main())
+
+
 def test_whole_answers_before_one_that_is_cut_arrive(web: Web) -> None:
     class Cut(RequestHandler):
         def get(self) -> None:

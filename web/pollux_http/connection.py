@@ -121,14 +121,15 @@ class ServerConnection:
             if parser.requests or self._error is not None:
                 self.stream.pause_reading()
         elif self._last:
-            self._close_when_sent()
+            self._parser = self._context = None
+            self._close_when_sent(linger=True)  # the client may have sent more, which nobody reads
         elif self._error is not None:
             self._refuse(self._error.status, str(self._error))
         else:
             if parser.take_continue():
                 self.stream.send(CONTINUE)
             if parser.idle:
-                self._parser = None
+                self._parser = self._context = None
             if self._eof or (self.server.closing and self._parser is None):
                 self._close_when_sent()
             elif self.stream.unsent:
@@ -333,7 +334,7 @@ class ServerConnection:
         """Answer what is no request, and close."""
         gen_log.info("Refused %s: %s", self.address or "a client", message)
         self._last = True
-        self._parser = None
+        self._parser = self._context = None
         self.stream.send(error_response(status, message))
         self._close_when_sent(linger=True)
 
@@ -363,7 +364,7 @@ class ServerConnection:
 
     def _closed(self) -> None:
         self.server.forget(self)
-        self._current = self._parser = None
+        self._current = self._parser = self._context = None
         callback, self.on_close = self.on_close, None
         if callback is not None:
             callback()
