@@ -414,7 +414,7 @@ def test_nothing_is_injected_through_the_content_type(web: Web) -> None:
 
 
 def test_slow_reader_gets_no_further_answers(web: Web) -> None:
-    """REGRESSIONS 21: what is unsent stays bounded, for whole answers and for those in parts, on either way in."""
+    """Slow readers: what is unsent stays bounded, for whole answers and for those in parts, on either way in."""
     size = 1 << 20
     connections: list[ServerConnection] = []
 

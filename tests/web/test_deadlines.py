@@ -1,4 +1,4 @@
-"""Deadlines on virtual time, and the graceful stop. REGRESSIONS 21: slow heads, slow bodies, slow readers."""
+"""Deadlines on virtual time, and the graceful stop. Slow heads, slow bodies, slow readers."""
 
 from __future__ import annotations
 

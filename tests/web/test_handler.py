@@ -228,7 +228,7 @@ def test_clear(web: Web) -> None:
 
 @pytest.mark.parametrize("bad", ["a\r\nSet-Cookie: b", "a\n", "a\r", "\x00", "\x1b[2J", "\u65e5"])
 def test_nothing_can_be_injected(web: Web, caplog: pytest.LogCaptureFixture, bad: str) -> None:
-    """REGRESSIONS 12. The fault is the server's, so the client sees a 500 and nothing else."""
+    """Response splitting, in reason or header. The fault is the server's: the client sees a 500 and nothing else."""
     refused: list[str] = []
 
     class Inject(RequestHandler):
@@ -328,7 +328,7 @@ def test_http_error(web: Web, caplog: pytest.LogCaptureFixture, suspends: bool) 
     answers = dict(zip(errors, ask(web, Raise, *map(get, errors)), strict=True))
     assert [answers[path].status for path in errors] == [404, 400, 418, 400, 400]
     assert answers["/reason"].reason == "<Tea>"
-    assert b"<Tea>" not in answers["/reason"].body  # REGRESSIONS 15
+    assert b"<Tea>" not in answers["/reason"].body  # HTML in an error page
     assert b"&lt;Tea&gt;" in answers["/reason"].body
     assert answers["/plain"].body == b"<html><title>404: Not Found</title><body>404: Not Found</body></html>"
     logged = messages(caplog)
@@ -554,7 +554,7 @@ def test_arguments_of_the_body(web: Web) -> None:
 
 @pytest.mark.parametrize("separator", ["&", "&a=&"])
 def test_too_many_arguments(web: Web, caplog: pytest.LogCaptureFixture, separator: str) -> None:
-    """REGRESSIONS 17."""
+    """Denial of service by many urlencoded fields."""
     many = separator.join("a=b" for _ in range(1001))
     exact = "&".join("a=b" for _ in range(999))
     answers = ask(
@@ -604,7 +604,7 @@ def test_listen(web: Web) -> None:
 
 
 def test_access_log(web: Web, caplog: pytest.LogCaptureFixture) -> None:
-    """REGRESSIONS 15: what the client chose is no command to a terminal."""
+    """Terminal escapes in the access log: what the client chose is no command to a terminal."""
 
     class Status(RequestHandler):
         def get(self) -> None:

@@ -53,7 +53,7 @@ def test_a_copy_changes_alone(make: type[HTTPHeaders]) -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\n", "a\r", "\x00", "a\x0bb", "\x7f", "\x1b[31m"])
 def test_values_hold_no_control_character(value: str) -> None:
-    """REGRESSIONS 12."""
+    """Response splitting: CR, LF in a header."""
     headers = HTTPHeaders({"A": "1"})
     with pytest.raises(HTTPInputError):
         headers["A"] = value

@@ -1,6 +1,6 @@
 """What is no request gets an error or a close, in any pieces, and what stands behind it is never served.
 
-Named for the lines of REGRESSIONS 1 to 11: request smuggling lives from two readers of one stream who disagree.
+Each is named for its class of fault: request smuggling lives from two readers of one stream who disagree.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def test_the_server_refuses_it_and_serves_nothing_behind_it(web: Web) -> None:
 
 
 def test_good_requests_before_a_bad_one_are_answered_in_order(web: Web) -> None:
-    """REGRESSIONS 11."""
+    """Pipelining: answers in request order."""
 
     def answer(request: HTTPServerRequest) -> None:
         request.connection.respond(body=request.uri.encode())

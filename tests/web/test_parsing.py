@@ -121,7 +121,7 @@ def test_request_target(target: str, host: bytes, uri: str) -> None:
 
 
 def test_the_scheme_of_the_target_is_not_believed() -> None:
-    """REGRESSIONS 10."""
+    """Absolute-form target that spoofs scheme or host."""
     parser = RequestParser(Limits())
     parser.feed(b"GET https://b/ HTTP/1.1\r\nHost: a\r\n\r\n")
     assert parser.requests[0].protocol == "http"
@@ -164,7 +164,7 @@ def test_upgrade_is_not_taken_up_and_what_follows_is_http() -> None:
 
 
 def test_notupgrade_is_no_upgrade() -> None:
-    """REGRESSIONS 9."""
+    """`notupgrade` matched as `upgrade`, with a body that is then lost."""
     data = GET + b"Connection: notupgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nab"
     requests, status = every_way(data)
     assert (len(requests), requests[0][4], status) == (1, b"ab", None)
@@ -219,7 +219,7 @@ UNFINISHED = {
 @pytest.mark.parametrize("piece_size", [1, 7, 4096])
 @pytest.mark.parametrize(("start", "more", "expected"), UNFINISHED.values(), ids=list(UNFINISHED))
 def test_limits_hold_across_reads(start: bytes, more: bytes, expected: int, piece_size: int) -> None:
-    """REGRESSIONS 18. Of what never ends, no more is taken than the limit and the last piece."""
+    """Line limits must hold across reads. Of what never ends, no more is taken than the limit and the last piece."""
     limits = Limits(header_size=500)
     parser = RequestParser(limits)
     parser.feed(start)
@@ -234,7 +234,7 @@ def test_limits_hold_across_reads(start: bytes, more: bytes, expected: int, piec
 
 
 def test_many_tiny_chunks() -> None:
-    """REGRESSIONS 18: they are one body, and none is kept apart."""
+    """Many tiny chunks: they are one body, and none is kept apart."""
     count = 50_000
     (request,), status = feed([CHUNKED + b"1\r\nx\r\n" * count + b"0\r\n\r\n"])
     assert status is None

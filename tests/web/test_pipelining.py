@@ -1,4 +1,4 @@
-"""Requests behind one another: answered in order, in few writes, and never held in numbers (REGRESSIONS 11)."""
+"""Requests behind one another: answered in order, in few writes, and never held in numbers."""
 
 from __future__ import annotations
 

@@ -379,7 +379,7 @@ class RequestHandler:
             raise
 
     def _end(self, handle: Callable[[Any], None], what: Exception | int) -> None:
-        """Call `handle(what)`, which is to answer; what it raises would end with the task, and the client wait for ever."""
+        """Call `handle(what)`, which is to answer: what it raises would be lost with the task, and the client wait."""
         try:
             handle(what)
         except Exception:
