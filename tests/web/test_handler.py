@@ -701,3 +701,17 @@ def test_flush_raises_when_the_client_goes_away(web: Web) -> None:
         await ended.wait()
 
     web.run(main())
+
+
+def test_a_reason_of_ones_own_for_200(web: Web) -> None:
+    class Handler(RequestHandler):
+        def get(self) -> None:
+            self.set_status(200, "Splendid")
+
+    server = web.serve(Application([("/", Handler)]))
+
+    async def main() -> None:
+        client = await web.connect(server)
+        assert (await client.ask(get("/"))).reason == "Splendid"
+
+    web.run(main())

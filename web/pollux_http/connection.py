@@ -182,7 +182,8 @@ class ServerConnection:
         """
         request = self._current
         server = self.server
-        if headers is None and status == 200 and request is not None and request.plain and not server.closing:
+        is_plain = headers is None and reason is None and status == 200
+        if is_plain and request is not None and request.plain and not server.closing:
             heads = server.heads
             head = heads.plain.get(content_type) or heads.make_plain(content_type)
             length = len(body)

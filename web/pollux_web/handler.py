@@ -239,12 +239,11 @@ class RequestHandler:
             except BaseException:
                 self._finished = False  # so that an error page may still be sent
                 raise
-        if self.application.log_function is not None:
-            self.application.log_function(self)
-        self.on_finish()
+        self._done()
         return DONE
 
     def _done(self) -> None:
+        """The response has left, or was cut off."""
         if self.application.log_function is not None:
             self.application.log_function(self)
         self.on_finish()
