@@ -602,36 +602,33 @@ class Heart(asyncio.SelectorEventLoop):
     def _add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
         self._check_closed()
         handle = asyncio.Handle(callback, args, self, None)
-        entry = self._entries.get(fd)
-        if entry is None:
-            entry = self._watch(fd, READ)
-        else:
-            self._check_free(fd, entry)
-            self._rewatch(fd, entry, entry.events | READ)
-            if entry.reader is not None:
-                entry.reader.cancel()
-                self._poller.modify(fd, entry.events)  # the number may have been reused: arm its new owner
+        entry = self._watch_also(fd, READ)
+        if entry.reader is not None:
+            entry.reader.cancel()
         entry.reader = handle
         return handle
 
     def _add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
         self._check_closed()
         handle = asyncio.Handle(callback, args, self, None)
-        entry = self._entries.get(fd)
-        if entry is None:
-            entry = self._watch(fd, WRITE)
-        else:
-            self._check_free(fd, entry)
-            self._rewatch(fd, entry, entry.events | WRITE)
-            if entry.writer is not None:
-                entry.writer.cancel()
-                self._poller.modify(fd, entry.events)  # as above
+        entry = self._watch_also(fd, WRITE)
+        if entry.writer is not None:
+            entry.writer.cancel()
         entry.writer = handle
         return handle
 
-    def _check_free(self, fd: int, entry: FdEntry) -> None:
+    def _watch_also(self, fd: int, event: int) -> FdEntry:
+        """Watch `fd` for `event` besides what it is watched for already, and return its entry."""
+        entry = self._entries.get(fd)
+        if entry is None:
+            return self._watch(fd, event)
         if entry.handler is not None:
             raise ValueError(f"fd {fd} has a handler already: remove_handler() it before add_reader() or add_writer()")
+        if entry.events & event:
+            self._poller.modify(fd, entry.events)  # the number may have been reused: arm its new owner
+        else:
+            self._rewatch(fd, entry, entry.events | event)
+        return entry
 
     def _remove_reader(self, fd: int) -> bool:
         entry = self._entries.get(fd)

@@ -1,4 +1,7 @@
-"""`HTTPServer` over real sockets: framing of answers, keep-alive, and clients that behave in every possible way."""
+"""`HTTPServer` over real sockets: framing of answers, keep-alive, and clients that behave in every possible way.
+
+One file past 500 lines, because a connection is one state machine, and its tests read in the order of its states.
+"""
 
 from __future__ import annotations
 
