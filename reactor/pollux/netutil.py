@@ -1,4 +1,4 @@
-"""Listening sockets: how to make them, and how to accept from them without ever losing the listener.
+"""Listening sockets: how to make them, and how to accept from them without ever losing the listener. TLS options.
 
 What the outside world fixes
 ----------------------------
@@ -7,6 +7,9 @@ What the outside world fixes
 * The way out, old and portable: keep one descriptor in reserve. When accept fails, give it up, accept the connection
   with the number that became free, close it (so the client learns at once that it will not be served), and take the
   reserve back. Only if even that fails does the listener pause.
+* A client that does not verify its server is open to anyone on the way. OpenSSL loads no authorities by itself, so a
+  verifying context without them fails always, and tempts into switching verification off. Contexts of clients made
+  here verify, against the system's authorities unless others are named.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pollux.ioloop import IOLoop
@@ -197,3 +201,75 @@ def _open_reserve() -> int | None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+_SSL_OPTIONS = ("ssl_version", "certfile", "keyfile", "cert_reqs", "ca_certs", "ciphers")
+# Protocol constants of old programs that mean one version exactly; ssl.SSLContext no longer wants to be made with them.
+_ONE_VERSION = {
+    ssl.PROTOCOL_TLSv1: ssl.TLSVersion.TLSv1,
+    ssl.PROTOCOL_TLSv1_1: ssl.TLSVersion.TLSv1_1,
+    ssl.PROTOCOL_TLSv1_2: ssl.TLSVersion.TLSv1_2,
+}
+
+
+def ssl_options_to_context(
+    ssl_options: Mapping[str, Any] | ssl.SSLContext, server_side: bool | None = None
+) -> ssl.SSLContext:
+    """Make an `ssl.SSLContext` of a dict of options; a context is returned as it is.
+
+    :param ssl_options: any of `certfile` and `keyfile` (PEM files), `cert_reqs` (`ssl.CERT_NONE`, `CERT_OPTIONAL`,
+        `CERT_REQUIRED`), `ca_certs` (PEM file of authorities), `ciphers` (OpenSSL's list, for TLS 1.2 and older) and
+        `ssl_version` (`ssl.PROTOCOL_*`).
+    :param server_side: which side the context is for. None: a server's if there is a `certfile`, else a client's.
+        A client verifies certificate and host name unless `cert_reqs` is `CERT_NONE`, against `ca_certs` or else the
+        authorities of the system. A server asks for no certificate unless `cert_reqs` says so.
+    :raises ValueError: an option has no such name.
+    :raises OSError: a file cannot be read; its subclass `ssl.SSLError`: it holds no certificate or key, or not a pair.
+    """
+    if isinstance(ssl_options, ssl.SSLContext):
+        return ssl_options
+    for name in ssl_options:
+        if name not in _SSL_OPTIONS:
+            raise ValueError(f"unknown option {name!r} in ssl_options; known: {', '.join(_SSL_OPTIONS)}")
+    certfile, ca_certs = ssl_options.get("certfile"), ssl_options.get("ca_certs")
+    version = ssl_options.get("ssl_version")
+    if server_side is None:
+        server_side = certfile is not None
+    if version in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
+        context = ssl.SSLContext(version)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    if version in _ONE_VERSION:
+        context.minimum_version = context.maximum_version = _ONE_VERSION[version]
+    if certfile is not None:
+        context.load_cert_chain(certfile, ssl_options.get("keyfile"))
+    if ssl_options.get("cert_reqs") is not None:
+        if ssl_options["cert_reqs"] == ssl.CERT_NONE:
+            context.check_hostname = False  # ssl refuses to verify nothing and yet check the name
+        context.verify_mode = ssl_options["cert_reqs"]
+    if ca_certs is not None:
+        context.load_verify_locations(ca_certs)
+    elif context.verify_mode != ssl.CERT_NONE:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH if server_side else ssl.Purpose.SERVER_AUTH)
+    if ssl_options.get("ciphers") is not None:
+        context.set_ciphers(ssl_options["ciphers"])
+    context.options |= ssl.OP_NO_COMPRESSION  # compressed secrets can be guessed by their length (CRIME)
+    return context
+
+
+def ssl_wrap_socket(
+    sock: socket.socket,
+    ssl_options: Mapping[str, Any] | ssl.SSLContext,
+    server_hostname: str | None = None,
+    server_side: bool | None = None,
+    **kwargs: Any,
+) -> ssl.SSLSocket:
+    """Wrap a connected socket in TLS, as a client unless `server_side` is true.
+
+    :param ssl_options: see `ssl_options_to_context`.
+    :param server_hostname: the name that the server's certificate must bear, also sent to it (SNI, RFC 6066).
+    :param kwargs: further arguments of `ssl.SSLContext.wrap_socket`.
+    """
+    side = bool(server_side)
+    context = ssl_options_to_context(ssl_options, server_side=side)
+    return context.wrap_socket(sock, server_hostname=server_hostname, server_side=side, **kwargs)
