@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import startup
 from benchmarks.build import BuildError
 from benchmarks.http import command as http
-from benchmarks.http.generator import GeneratorError
+from benchmarks.load.generator import GeneratorError
 from benchmarks.loop import command as loop
 from benchmarks.measure import MeasureError
 from benchmarks.server import ServerError, interruptible

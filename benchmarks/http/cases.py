@@ -29,6 +29,7 @@ class Case:
     body: bytes
     content_type: str
     right: Callable[[bytes], bool]
+    echo = False
 
     def request(self, port: int) -> bytes:
         """Return the bytes of the request to 127.0.0.1:`port`."""

@@ -4,53 +4,15 @@ All run as one worker process with their access log off, on the interpreter that
 timeouts long enough that held connections live.
 """
 
-import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.build import compiled
+from benchmarks.peer import Peer, Site
 
 SERVERS = Path(__file__).with_name("servers")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a start command may depend on: the port, a file with a right answer, and our poller if one was named."""
-
-    port: int
-    answer: Path
-    backend: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """One server.
-
-    :param name: the word on the command line.
-    :param command: makes the start command.
-    :param distributions: what pip installs for it; the first one's version is shown.
-    :param modules: must be importable.
-    """
-
-    name: str
-    command: Callable[[Site], list[str]]
-    distributions: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
-
-    def missing(self) -> str | None:
-        """Return None if it can run here, else why not and what brings it."""
-        if self.name == C_FLOOR:
-            return None if compiled(SERVERS / "floor.c") else "no C compiler (set CC, or install cc)"
-        absent = [module for module in self.modules if importlib.util.find_spec(module) is None]
-        if not absent:
-            return None
-        what = "-e '.[web]'" if self.name == "pollux" else " ".join(self.distributions)
-        return f"{', '.join(absent)} is not installed (pip install {what})"
-
-
-C_FLOOR = "c-floor"
+FLOOR = SERVERS / "floor.c"
 
 
 def _script(name: str, *arguments: str) -> Callable[[Site], list[str]]:
@@ -80,7 +42,7 @@ def _uvicorn(site: Site) -> list[str]:
 
 
 def _c_floor(site: Site) -> list[str]:
-    return [str(compiled(SERVERS / "floor.c")), str(site.port), str(site.answer)]
+    return [str(compiled(FLOOR)), str(site.port), str(site.answer)]
 
 
 def _python_floor(site: Site) -> list[str]:
@@ -99,6 +61,6 @@ PEERS = {
         Peer("aiohttp", _script("aiohttp_app.py"), ("aiohttp", "uvloop"), ("aiohttp", "uvloop")),
         Peer("tornado", _script("tornado_app.py"), ("tornado",), ("tornado",)),
         Peer("python-floor", _python_floor, ("httptools",), ("httptools",)),
-        Peer(C_FLOOR, _c_floor),
+        Peer("c-floor", _c_floor, source=FLOOR),
     )
 }

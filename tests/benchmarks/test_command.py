@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.build import BuildError, compiled, compiler
-from benchmarks.http.peers import PEERS, Peer
+from benchmarks.http.peers import PEERS
 from benchmarks.loop.cases import CASES as LOOP_CASES
+from benchmarks.peer import Peer
 
 from .conftest import ROOT
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.build import compiler
 from benchmarks.http.cases import CASES
-from benchmarks.http.generator import GeneratorError, generator, program
+from benchmarks.load.generator import GeneratorError, generator, program
 
 HELLO = CASES["hello"]
 RIGHT = HELLO.answer()

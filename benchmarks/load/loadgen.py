@@ -1,6 +1,6 @@
 """`loadgen.c` in Python, for machines without a C compiler: same arguments, same commands, same checks.
 
-python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE
+python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE http|echo
 """
 
 import resource
@@ -15,9 +15,10 @@ DRAIN_SECONDS = 10.0
 class Load:
     """A closed loop over `connections` keep-alive connections, one request in flight on each."""
 
-    def __init__(self, address: tuple[str, int], connections: int, request: bytes) -> None:
+    def __init__(self, address: tuple[str, int], connections: int, request: bytes, echo: bool) -> None:
         self._address = address
         self._request = request
+        self._echo = echo
         self._busy = {s.fileno(): s for s in (self._connect() for _ in range(connections))}
         self._partial: dict[int, bytes] = {}
         self._idle: list[socket.socket] = []
@@ -38,6 +39,13 @@ class Load:
         if not got:
             sys.exit("loadgen: the server closed a keep-alive connection")
         data = self._partial.pop(fd, b"") + got
+        if self._echo:
+            if len(data) < len(self._request):
+                self._partial[fd] = data
+                return None
+            if len(data) > len(self._request):
+                sys.exit(f"loadgen: {len(data) - len(self._request)} bytes follow an answer nobody else asked for")
+            return data == self._request
         head, end, body = data.partition(b"\r\n\r\n")
         if not end:
             self._partial[fd] = data
@@ -102,13 +110,13 @@ class Load:
 
 def main() -> None:
     """Obey the lines on stdin."""
-    host, port, connections, request_file = sys.argv[1:]
+    host, port, connections, request_file, mode = sys.argv[1:]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with open(request_file, "rb") as file:
         request = file.read()
     try:
-        load = Load((host, int(port)), int(connections), request)
+        load = Load((host, int(port)), int(connections), request, mode == "echo")
         for line in sys.stdin:
             word, _, argument = line.strip().partition(" ")
             if word == "run":

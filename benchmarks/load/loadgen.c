@@ -1,11 +1,12 @@
-/* A closed-loop HTTP/1.1 load generator: one thread, one epoll set, one request in flight on each connection.
+/* A closed-loop load generator: one thread, one epoll set, one request in flight on each connection.
  *
- *     loadgen HOST PORT CONNECTIONS REQUEST_FILE
+ *     loadgen HOST PORT CONNECTIONS REQUEST_FILE http|echo
  *
  * It obeys lines on stdin and answers each with one line on stdout:
  *
  *     run SECONDS     send for that long, then wait for what is still in flight
- *                     -> "ran REQUESTS NANOSECONDS BAD"; BAD counts answers that are not 200 or differ in their body
+ *                     -> "ran REQUESTS NANOSECONDS BAD"; BAD counts answers of HTTP/1.1 that are not 200 or differ in
+ *                     their body, or echoes that are not the request
  *     hold N          open N more connections, one request on each, and leave them idle -> "held N"
  *     alive           -> "alive N", the idle connections the server has not closed
  *
@@ -44,6 +45,7 @@ static size_t request_length;
 static char body[BUFFER]; /* of the first answer: all others must equal it */
 static size_t body_length;
 static int body_known;
+static int echo; /* an answer is the request itself */
 static struct sockaddr_in address;
 
 static void die(const char *format, ...) {
@@ -77,9 +79,13 @@ static void send_request(int fd) {
 
 /* Length of the answer at the front of the buffer, 0 while incomplete. */
 static size_t parse(const char *data, size_t have, int *bad) {
-    const char *end = memmem(data, have, "\r\n\r\n", 4), *line;
+    const char *end = echo ? NULL : memmem(data, have, "\r\n\r\n", 4), *line;
     size_t head, length;
     char *after;
+    if (echo) {
+        *bad = have >= request_length && memcmp(data, request, request_length) != 0;
+        return have < request_length ? 0 : request_length;
+    }
     if (end == NULL) {
         if (have == BUFFER) die("an answer's head is longer than %d bytes", BUFFER);
         return 0;
@@ -181,7 +187,8 @@ int main(int argc, char **argv) {
     char line[64];
     FILE *file;
     int i, count, ep = epoll_create1(EPOLL_CLOEXEC);
-    if (argc != 5) die("usage: loadgen HOST PORT CONNECTIONS REQUEST_FILE");
+    if (argc != 6) die("usage: loadgen HOST PORT CONNECTIONS REQUEST_FILE http|echo");
+    echo = strcmp(argv[5], "echo") == 0;
     address.sin_family = AF_INET;
     address.sin_port = htons((unsigned short)atoi(argv[2]));
     if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) die("HOST must be an IPv4 address, not %s", argv[1]);

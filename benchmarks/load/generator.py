@@ -33,9 +33,10 @@ class Run:
 class Generator:
     """A started generator with its connections open."""
 
-    def __init__(self, process: subprocess.Popen[str], words: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], words: Path, wrong: str) -> None:
         self._process = process
         self._words = words
+        self._wrong = wrong
 
     def _ask(self, command: str) -> list[int]:
         assert self._process.stdin is not None
@@ -54,11 +55,11 @@ class Generator:
     def run(self, seconds: float) -> Run:
         """Send for `seconds`; return when the last answer is in.
 
-        :raises GeneratorError: a connection failed, or an answer was not 200 or differed from the first.
+        :raises GeneratorError: a connection failed or an answer was wrong.
         """
         requests, nanoseconds, bad = self._ask(f"run {seconds:f}")
         if bad:
-            raise GeneratorError(f"{bad} of {requests} answers were not 200 or differed from the first")
+            raise GeneratorError(f"{bad} of {requests} answers {self._wrong}")
         return Run(requests, nanoseconds / 1e9)
 
     def hold(self, connections: int) -> None:
@@ -77,14 +78,21 @@ def program(python: bool = False) -> list[str]:
 
 
 @contextmanager
-def generator(command: list[str], port: int, connections: int, request: bytes, core: int) -> Iterator[Generator]:
-    """Start the generator `command` (see `program`) pinned to a core, against 127.0.0.1:`port`."""
+def generator(
+    command: list[str], port: int, connections: int, request: bytes, core: int, *, echo: bool = False
+) -> Iterator[Generator]:
+    """Start the generator `command` (see `program`) pinned to a core, against 127.0.0.1:`port`.
+
+    A right answer is a response of HTTP/1.1 with status 200 and the body of the first one; with `echo` it is the
+    request itself.
+    """
+    mode, wrong = ("echo", "were not the request") if echo else ("http", "were not 200 or differed from the first")
     with tempfile.TemporaryDirectory() as scratch:
         head, words = Path(scratch) / "request", Path(scratch) / "stderr"
         head.write_bytes(request)
         with words.open("wb") as stderr:
             process = subprocess.Popen(
-                [*command, "127.0.0.1", str(port), str(connections), str(head)],
+                [*command, "127.0.0.1", str(port), str(connections), str(head), mode],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -93,7 +101,7 @@ def generator(command: list[str], port: int, connections: int, request: bytes, c
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
         try:
-            yield Generator(process, words)
+            yield Generator(process, words, wrong)
         finally:
             process.kill()
             process.communicate()
