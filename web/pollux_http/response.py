@@ -14,11 +14,15 @@ import re
 from email.utils import formatdate
 from functools import lru_cache
 
-from pollux_http.headers import HTTPHeaders
+from pollux_http.errors import HTTPInputError
+from pollux_http.headers import HTTPHeaders, problem_of
 
 SERVER_NAME = "Pollux/0.1.0"
 HTML = "text/html; charset=UTF-8"
 
+MAX_PLAIN = 1024  # heads kept: entity tags make as many as there are answers; 1,024 are some 300 KB
+
+_ETAG = "\r\nEtag: "
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 _FORBIDDEN_IN_REASON = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9112 4: reason-phrase
 
@@ -43,6 +47,12 @@ def bodiless(status: int) -> bool:
     return status < 200 or status in (204, 304)
 
 
+def tagged(content_type: str, etag: str) -> str:
+    """Return what `ServerConnection.respond` takes for a content type when an entity tag is to go with it. Only for
+    responses that are plain (see `HTTPServerRequest.plain`)."""
+    return f"{content_type}{_ETAG}{etag}"
+
+
 class ResponseHeads:
     """Makes response heads; the parts that stay the same for a second are kept. `refresh` is called each second."""
 
@@ -57,19 +67,24 @@ class ResponseHeads:
         self.date = formatdate(usegmt=True)
         self.plain.clear()
 
-    def make_plain(self, content_type: str) -> bytes:
+    def make_plain(self, key: str) -> bytes:
         """Make the head of a 200 to a kept-alive HTTP/1.1 request, without special headers, up to "Content-Length: ".
 
         It is kept in `plain`, for this second.
 
-        :raises HTTPInputError: the content type contains a control character.
+        :param key: the content type, or what `tagged` made of it and an entity tag.
+        :raises HTTPInputError: a header cannot hold it.
         """
-        content_type = HTTPHeaders({"Content-Type": content_type})["Content-Type"]  # checked
+        content_type, tagged, etag = key.partition(_ETAG)
+        if (problem := problem_of("Content-Type", content_type) or problem_of("Etag", etag)) is not None:
+            raise HTTPInputError(problem)
         head = (
-            f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}\r\n"
+            f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}{tagged}{etag}\r\n"
             f"Date: {self.date}\r\nContent-Length: "
         )
-        self.plain[content_type] = result = head.encode("latin-1")
+        if len(self.plain) >= MAX_PLAIN:
+            self.plain.clear()
+        self.plain[key] = result = head.encode("latin-1")
         return result
 
     def full(
@@ -106,15 +121,21 @@ class ResponseHeads:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-@lru_cache(64)
 def error_response(status: int, message: str = "") -> bytes:
     """Return a whole response for a request that no application has seen; the connection closes after it."""
+    head, body = _error_parts(status, message)
+    return b"%bDate: %b\r\n\r\n%b" % (head, formatdate(usegmt=True).encode(), body)
+
+
+@lru_cache(64)
+def _error_parts(status: int, message: str) -> tuple[bytes, bytes]:
     reason = reason_phrase(status)
     body = f"{status} {reason}{': ' if message else ''}{message}\n".encode()
-    return (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=UTF-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    ).encode("latin-1") + body
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nServer: {SERVER_NAME}\r\nContent-Type: text/plain; charset=UTF-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+    )
+    return head.encode("latin-1"), body
 
 
 def chunk(data: bytes) -> bytes:
