@@ -25,11 +25,42 @@ from typing import Any
 from pollux.ioloop import IOLoop
 from pollux.log import gen_log
 from pollux.poller import READ
+from pollux.resolver import (
+    BlockingResolver,
+    DefaultExecutorResolver,
+    DefaultLoopResolver,
+    ExecutorResolver,
+    OverrideResolver,
+    Resolver,
+    ThreadedResolver,
+)
+
+__all__ = [
+    "BlockingResolver",
+    "DefaultExecutorResolver",
+    "DefaultLoopResolver",
+    "ExecutorResolver",
+    "OverrideResolver",
+    "Resolver",
+    "ThreadedResolver",
+    "add_accept_handler",
+    "bind_sockets",
+    "bind_unix_socket",
+    "bound_socket",
+    "format_address",
+    "is_valid_ip",
+    "listen_on",
+    "reserve_sockets",
+    "ssl_options_to_context",
+    "ssl_wrap_socket",
+    "systemd_sockets",
+]
 
 BACKLOG = (
     4096  # pending connections; the kernel cuts it to net.core.somaxconn. A burst of connects must not meet SYN drops.
 )
 ACCEPT_BATCH = 128  # connections accepted in one event, so that a flood of them leaves time for those already here
+LISTEN_FDS_START = 3  # the first descriptor that systemd passes: SD_LISTEN_FDS_START of sd_listen_fds(3)
 ACCEPT_PAUSE = 1.0  # seconds without accepting when not even the reserve helps
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -40,48 +71,117 @@ def bind_sockets(
     address: str | None = None,
     family: socket.AddressFamily = socket.AF_UNSPEC,
     backlog: int = BACKLOG,
+    flags: int | None = None,
     reuse_port: bool = False,
 ) -> list[socket.socket]:
-    """Make listening TCP sockets for every address that `address` resolves to.
+    """Make listening TCP sockets for every address that `address` resolves to. This may block on the name.
 
     :param port: 0 lets the kernel choose one, the same for all addresses.
     :param address: a name or number; None or "" means all interfaces, IPv4 and IPv6.
+    :param backlog: connections that wait to be accepted, see listen(2).
+    :param flags: AI_* flags for getaddrinfo(3); None means AI_PASSIVE.
     :param reuse_port: SO_REUSEPORT (socket(7)): several processes may listen on one port, each with its own queue.
     :raises OSError: the name does not resolve, or an address cannot be bound (EADDRINUSE: the port is taken).
+    :raises ValueError: there is no SO_REUSEPORT here.
     """
-    infos = socket.getaddrinfo(address or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+    sockets = reserve_sockets(port, address, family, flags, reuse_port)
+    listen_on(sockets, backlog)
+    return sockets
+
+
+def reserve_sockets(
+    port: int,
+    address: str | None = None,
+    family: socket.AddressFamily = socket.AF_UNSPEC,
+    flags: int | None = None,
+    reuse_port: bool = False,
+) -> list[socket.socket]:
+    """Bind sockets as `bind_sockets` does, but do not listen: the port is held, and no connection comes in by them."""
+    where_to = socket.AI_PASSIVE if flags is None else flags
+    infos = socket.getaddrinfo(address or None, port, family, socket.SOCK_STREAM, 0, where_to)
+    infos.sort(key=lambda info: info[0] != socket.AF_INET)
     sockets: list[socket.socket] = []
     try:
-        for af, kind, protocol, _, where in dict.fromkeys(sorted(infos, key=lambda info: info[0] != socket.AF_INET)):
-            try:
-                sock = socket.socket(af, kind, protocol)
-            except OSError as error:
-                if error.errno == errno.EAFNOSUPPORT:  # a kernel without IPv6 still resolves its addresses
-                    continue
-                raise
-            sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if af == socket.AF_INET6:
-                # Else the IPv6 wildcard also takes IPv4, and the socket that binds second fails.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if port == 0 and len(sockets) > 1:
+        for af, where in dict.fromkeys((info[0], info[4]) for info in infos):
+            if port == 0 and sockets:
                 where = (where[0], sockets[0].getsockname()[1], *where[2:])
             try:
-                sock.bind(where)
+                sockets.append(bound_socket(socket.AddressFamily(af), where, reuse_port))
             except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL and af == socket.AF_INET6 and len(sockets) > 1:
-                    sockets.pop().close()  # IPv6 is there but switched off (containers): IPv4 serves
+                # A kernel without IPv6 still resolves its addresses; one where it is switched off (containers) even
+                # makes the socket. IPv4 serves.
+                if error.errno == errno.EAFNOSUPPORT or (
+                    error.errno == errno.EADDRNOTAVAIL and af == socket.AF_INET6 and sockets
+                ):
                     continue
                 raise
-            sock.listen(backlog)
     except BaseException:
         for sock in sockets:
             sock.close()
         raise
     return sockets
+
+
+def bound_socket(family: socket.AddressFamily, where: Any, reuse_port: bool = False) -> socket.socket:
+    """Make one TCP socket, not blocking, bound to `where` as `socket.getsockname` gives it; it does not listen yet.
+
+    :raises OSError: with the address in its words.
+    :raises ValueError: there is no SO_REUSEPORT here.
+    """
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("reuse_port=True: this platform has no SO_REUSEPORT")
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # Else the IPv6 wildcard also takes IPv4, and the socket that binds second fails.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(where)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot bind {format_address(where)}: {error.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_on(sockets: list[socket.socket], backlog: int = BACKLOG) -> None:
+    """Let bound sockets listen; all are closed if one cannot (EADDRINUSE: another one listens there)."""
+    try:
+        for sock in sockets:
+            sock.listen(backlog)
+    except OSError as error:
+        where = format_address(sock.getsockname())
+        for sock in sockets:
+            sock.close()
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from None
+
+
+def format_address(address: Any) -> str:
+    """Write a socket's address as people do: "127.0.0.1:80", "[::1]:80", or a path."""
+    if not isinstance(address, tuple):
+        return str(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_valid_ip(ip: str) -> bool:
+    """Return whether `ip` is an IPv4 or IPv6 address in full: four numbers (RFC 6943 section 3.1.1 says what becomes of
+    those who allow fewer), or RFC 4291 section 2.2 with an optional zone (RFC 4007)."""
+    address, percent, zone = ip.partition("%")
+    for family in (socket.AF_INET, socket.AF_INET6):
+        if percent and (not zone or family == socket.AF_INET):
+            continue
+        try:
+            socket.inet_pton(family, address)
+        except (OSError, ValueError):  # ValueError: a null byte, or not ASCII
+            continue
+        return True
+    return False
 
 
 def bind_unix_socket(path: str, mode: int = 0o600, backlog: int = BACKLOG) -> socket.socket:
@@ -91,30 +191,91 @@ def bind_unix_socket(path: str, mode: int = 0o600, backlog: int = BACKLOG) -> so
     :raises FileExistsError: something that is not a socket is there already.
     :raises OSError: EADDRINUSE: a server answers on that socket.
     """
-    try:
-        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-    except FileNotFoundError:
-        pass
-    else:
-        if not is_socket:
-            raise FileExistsError(errno.EEXIST, "there is a file that is not a socket", path)
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-            else:
-                raise OSError(errno.EADDRINUSE, "a server is listening there", path)
+    abstract = path.startswith("\0")  # unix(7): a Linux name outside the file system, with neither file nor mode
+    if not abstract:
+        _remove_stale_socket(path)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
         sock.bind(path)
-        os.chmod(path, mode)
+        if not abstract:
+            os.chmod(path, mode)
         sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _remove_stale_socket(path: str) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(errno.EEXIST, "there is a file that is not a socket", path)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise OSError(errno.EADDRINUSE, "a server is listening there", path)
+
+
+def systemd_sockets(name: str | None = None) -> list[socket.socket]:
+    """Take the listening sockets that systemd, or whoever speaks sd_listen_fds(3), passed to this process.
+
+    Each call returns new copies (dup(2)): closing them, as `TCPServer.stop` does, leaves the passed ones open, and
+    clients that connect meanwhile wait for the next process.
+
+    :param name: only those of this name (`FileDescriptorName=` of systemd.socket(5)); None means all.
+    :returns: sockets that listen and do not block; empty if none were passed, or to another process than this one.
+    :raises ValueError: LISTEN_PID or LISTEN_FDS is no number, or LISTEN_FDNAMES has not as many names.
+    :raises OSError: EBADF: a descriptor is not open; ENOTSOCK: it is no socket; EINVAL: it does not listen.
+    """
+    if _number_in("LISTEN_PID") != os.getpid():
+        return []
+    count = _number_in("LISTEN_FDS")
+    names = os.environ["LISTEN_FDNAMES"].split(":") if "LISTEN_FDNAMES" in os.environ else ["unknown"] * count
+    if len(names) != count:
+        raise ValueError(f"LISTEN_FDNAMES: expected {count} names (LISTEN_FDS), got {':'.join(names)!r}")
+    sockets: list[socket.socket] = []
+    try:
+        for fd, each in enumerate(names, LISTEN_FDS_START):
+            if name is None or each == name:
+                sockets.append(_passed_socket(fd, each))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _passed_socket(fd: int, name: str) -> socket.socket:
+    what = f"descriptor {fd} ({name!r}), passed by LISTEN_FDS,"
+    try:
+        os.set_inheritable(fd, False)  # it is passed to us, not to the programs that we start
+        passed = socket.socket(fileno=fd)
+        try:
+            sock = passed.dup()
+        finally:
+            passed.detach()
+    except OSError as error:
+        problem = {errno.EBADF: "is not open", errno.ENOTSOCK: "is not a socket"}.get(error.errno or 0, error.strerror)
+        raise OSError(error.errno, f"{what} {problem}") from None
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.close()
+        raise OSError(errno.EINVAL, f"{what} does not listen: expected a stream socket, in its unit Accept=no")
+    sock.setblocking(False)
+    return sock
+
+
+def _number_in(variable: str) -> int:
+    text = os.environ.get(variable, "0")
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{variable}: expected a number, see sd_listen_fds(3), got {text!r}")
+    return int(text)
 
 
 def add_accept_handler(sock: socket.socket, callback: Callable[[socket.socket, Any], object]) -> Callable[[], None]:
