@@ -4,6 +4,10 @@ The names and meanings are Tornado 6's (docs: tornado.ioloop). Where the two dia
 `call_at`, `time`, `stop`, `close`, `run_in_executor`) one method serves both. They differ in one habit: a raising
 callback given to `add_callback`, `add_timeout`, `add_handler` or `add_future` ends in `handle_callback_exception`,
 one given to an asyncio name ends in asyncio's exception handler. Either way it is logged and the loop lives.
+
+What is scheduled by Tornado's names runs inside the stack contexts of where it was scheduled (`pollux.stack_context`);
+so do `call_later` and `call_at`, unless they are given asyncio's `context`. `call_soon`, and with it the steps of
+tasks, only carries them along.
 """
 
 from __future__ import annotations
@@ -15,13 +19,15 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
+from pollux import stack_context
 from pollux.heart import Heart
 from pollux.log import app_log
 from pollux.poller import ERROR, READ, WRITE
+from pollux.stack_context import NullContext, wrap
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_enqueue = Heart.add_callback
+_entered = stack_context.entered.get
 _slot = threading.local()  # .loop and .pid: the current loop of a thread that is not running one
 
 
@@ -169,15 +177,30 @@ class IOLoop(Heart):
         if is_current:
             IOLoop.clear_current()
 
-    # Callbacks (`add_callback` is the heart's)
+    # Callbacks
+
+    def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call `callback(*args, **kwargs)` in the next iteration. Safe from any thread and from signal handlers.
+
+        If it returns an awaitable, the loop runs that too. On a closed loop nothing happens, as in Tornado.
+        """
+        if args or kwargs:
+            callback = partial(callback, *args, **kwargs)
+        if _entered():
+            callback = partial(self._run_callback, wrap(callback))  # in its contextvars, whatever becomes of it
+        _enqueue(self, callback)
 
     def add_callback_from_signal(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call `callback` in the next iteration; the name says that a signal handler may call this."""
-        self.add_callback(callback, *args, **kwargs)
+        """Call `callback` in the next iteration, outside all stack contexts: a signal comes when it will."""
+        self.spawn_callback(callback, *args, **kwargs)
 
     def spawn_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call `callback` in the next iteration, with nobody waiting for it: "fire and forget"."""
-        self.add_callback(callback, *args, **kwargs)
+        """Call `callback` in the next iteration, outside all stack contexts: "fire and forget"."""
+        if _entered():
+            with NullContext():
+                self.add_callback(callback, *args, **kwargs)
+        else:
+            self.add_callback(callback, *args, **kwargs)
 
     def add_future(
         self,
@@ -185,6 +208,7 @@ class IOLoop(Heart):
         callback: Callable[[Any], Any],
     ) -> None:
         """Call `callback(future)` in the loop when `future`, asyncio's or concurrent.futures', is done."""
+        callback = wrap(callback)
         if isinstance(future, concurrent.futures.Future):
             future.add_done_callback(partial(self.add_callback, callback))
         else:
@@ -197,16 +221,67 @@ class IOLoop(Heart):
         async def finish() -> None:
             try:
                 await result
-            except Exception:
-                self.handle_callback_exception(callback)
+            except Exception as error:
+                self.callback_failed(callback, error)
 
         self.start_task(finish())
+
+    def callback_failed(self, callback: Callable[..., Any], error: Exception) -> None:
+        """Hand an exception to the stack contexts of now, and what they do not handle to `handle_callback_exception`.
+
+        For what becomes of a callback later: in the coroutine that it returned, say.
+        """
+
+        def fail() -> None:
+            raise error
+
+        try:
+            wrap(fail)()
+        except Exception:
+            self.handle_callback_exception(callback)
 
     def handle_callback_exception(self, callback: Callable[..., Any] | None) -> None:
         """Log the exception being handled. Override it to do otherwise; the loop lives either way."""
         app_log.error("Exception in callback %r", callback, exc_info=True)
 
-    # Timeouts (`call_later` and `call_at` are the heart's)
+    # Timeouts
+
+    def call_at(  # type: ignore[override]  # Tornado's callbacks take keywords
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.TimerHandle:
+        """Call `callback(*args, **kwargs)` at the loop's time `when` (seconds, the clock of `time()`).
+
+        The keyword arguments are Tornado's. `context` is asyncio's: with it, the stack contexts are not entered.
+        """
+        if context is None and _entered():
+            callback = wrap(callback)
+        if kwargs:
+            callback = partial(callback, **kwargs)
+        if when is None:
+            raise TypeError("call_at() needs the time to call at, got None")
+        return self._schedule(when, callback, args, context)
+
+    def call_later(  # type: ignore[override]  # as above
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.TimerHandle:
+        """Call `callback(*args, **kwargs)` after `delay` seconds; see `call_at`."""
+        if context is None and _entered():
+            callback = wrap(callback)
+        if kwargs:
+            callback = partial(callback, **kwargs)
+        if delay is None:
+            raise TypeError("call_later() needs a delay in seconds, got None")
+        return self._schedule(self.time() + delay, callback, args, context)
 
     def add_timeout(
         self, deadline: float | datetime.timedelta, callback: Callable[..., Any], *args: Any, **kwargs: Any
@@ -223,7 +298,8 @@ class IOLoop(Heart):
             raise TypeError(f"add_timeout: the deadline is a number of seconds or a timedelta, got {deadline!r}")
         if kwargs:
             callback = partial(callback, **kwargs)
-        return self.call_at(when, self._run_callback, callback, *args)
+        # With a context: what goes through the stack contexts is what `callback` raises, before it is logged.
+        return self.call_at(when, self._run_callback, wrap(callback), *args, context=copy_context())
 
     def remove_timeout(self, timeout: asyncio.TimerHandle) -> None:
         """Cancel a timeout; one that has run or was cancelled already is left as it is."""
@@ -244,7 +320,7 @@ class IOLoop(Heart):
         entry = self._watch(number, events)
         entry.owner = owner
         entry.context = copy_context()
-        entry.handler = handler
+        entry.handler = wrap(handler)
 
     def update_handler(self, fd: FileDescriptorLike, events: int) -> None:
         """Replace the events that `fd`'s handler is called for.

@@ -8,9 +8,10 @@ import inspect
 import math
 import random
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 
 from pollux.ioloop import IOLoop
-from pollux.log import app_log
+from pollux.stack_context import wrap
 
 
 class PeriodicCallback:
@@ -69,7 +70,8 @@ class PeriodicCallback:
     def _schedule(self) -> None:
         if self._running and self._timeout is None:  # set already, if the callback stopped and started this
             self._next = self._next_beat(self.io_loop.time())
-            self._timeout = self.io_loop.call_at(self._next, self._run)
+            # With a context: it is the callback that goes through the stack contexts, not what keeps the beat.
+            self._timeout = self.io_loop.call_at(self._next, self._run, context=copy_context())
 
     def _next_beat(self, now: float) -> float:
         """Return when to call next: a whole number of intervals after the last beat, and after `now`."""
@@ -85,9 +87,9 @@ class PeriodicCallback:
             return
         self._timeout = None
         try:
-            result = self.callback()
+            result = wrap(self.callback)()
         except Exception:
-            app_log.error("Exception in callback %r", self.callback, exc_info=True)
+            self.io_loop.handle_callback_exception(self.callback)
         else:
             if inspect.isawaitable(result):
                 self.io_loop.add_callback(self._finish, result)
@@ -97,7 +99,7 @@ class PeriodicCallback:
     async def _finish(self, result: Awaitable[object]) -> None:
         try:
             await result
-        except Exception:
-            app_log.error("Exception in callback %r", self.callback, exc_info=True)
+        except Exception as error:
+            self.io_loop.callback_failed(self.callback, error)
         finally:
             self._schedule()

@@ -146,11 +146,13 @@ def wrap(function: Function) -> Function:
     """Return a function that runs `function` inside the contexts of now, wherever it is called.
 
     They are entered anew for each call, outermost first. An exception goes to the innermost, and outward until one
-    handles it; then the call returns None. `function` itself is returned if it is None, wrapped already, or if no
-    context was ever entered here.
+    handles it; then the call returns None. `function` itself is returned if it is None, wrapped already (or a `partial`
+    of what is), or if no context was ever entered here.
     """
     contexts = entered.get()
-    if contexts is None or function is None or type(function) is _Wrapped:
+    if contexts is None or function is None:
+        return function
+    if type(function.func if isinstance(function, partial) else function) is _Wrapped:
         return function
     return _Wrapped(function, _active(contexts))  # type: ignore[return-value]  # called alike, which is what counts
 
