@@ -1,0 +1,174 @@
+"""`Runner`: drives one generator from one wait to the next.
+
+What was decided, because coroutines are cheap only if this is:
+
+* The runner *is* the future that the coroutine returns. So a suspended coroutine is one object besides its generator
+  and its context, and whoever waits for it keeps it alive. A coroutine that ends before it waits never has a runner.
+* Its one bound method `_step` is the callback of whatever it waits for. What is done already is consumed in the same
+  step, without the loop.
+* The generator runs in its own `contextvars.Context`, a copy of its caller's, as Tornado 6 has it.
+* An exception is stored without the traceback entry of our own frame, and thus without a cycle through `self`: it is
+  freed, and reported if nobody asked for it, when the last reference goes.
+
+Cancelling the future does not stop the generator, as in Tornado: nobody gets its result then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future, Task
+from collections.abc import Generator
+from contextvars import Context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pollux.gen.convert import convert_yielded, failed_future, moment
+from pollux.gen.errors import LeakedCallbackError, Return
+from pollux.gen.keys import Keys
+from pollux.gen.points import has_points
+from pollux.log import app_log
+from pollux.stack_context import ExceptionStackContext, StackContextInconsistentError, entered
+
+if TYPE_CHECKING:
+    from pollux.ioloop import IOLoop
+
+
+def without_our_frame(error: BaseException) -> BaseException:
+    """Take the frame that has just caught `error` from its traceback."""
+    traceback = error.__traceback__
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    return error
+
+
+class Runner(asyncio.Future[Any]):
+    """The future of a generator that is under way. Made by `coroutine` and `engine`.
+
+    :param context: what the generator runs in.
+    """
+
+    __slots__ = ("_context", "_entered", "_generator", "_keys", "_waiting")
+
+    def __init__(self, generator: Generator[Any, Any, Any] | None, context: Context, loop: IOLoop) -> None:
+        super().__init__(loop=loop)
+        self._generator = generator
+        self._context: Context | None = context
+        self._entered = entered.get()  # the stack contexts that belong to the generator
+        self._keys: Keys | None = None
+        self._waiting: Any = None  # for what; None while the generator runs, and after its end
+
+    def start(self, generator: Generator[Any, Any, Any]) -> None:
+        """Run a generator from its beginning. Called in its context."""
+        self._generator = generator
+        self._waiting = moment  # whose result, None, is what a generator begins with
+        self._step(moment)
+
+    def take(self, yielded: Any) -> None:
+        """Go on with what the generator has yielded first. Called in its context."""
+        future = yielded if type(yielded) is Future else self._convert(yielded)
+        if future.done():
+            self._waiting = future
+            self._step(future)
+        else:
+            self._wait_for(future)
+
+    def _step(self, future: Any) -> None:
+        """`future` is done: run the generator until it waits for something that is not."""
+        generator = self._generator
+        if future is not self._waiting or generator is None:
+            return  # an exception has come before it, see handle_exception
+        self._waiting = None
+        while True:
+            failure: BaseException | None = None
+            try:
+                value = future.result()
+            except BaseException as error:
+                failure = without_our_frame(error)
+            # Not inside the `except`: the generator's own sys.exception() must not show this one.
+            try:
+                if failure is None:
+                    yielded = generator.send(value)
+                else:
+                    if self._keys is not None:
+                        self._keys.faulted = True
+                    yielded = generator.throw(failure)
+            except (StopIteration, Return) as stop:
+                self._finish(stop.value)
+                return
+            except BaseException as error:
+                self._fail(without_our_frame(error))
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    raise
+                return
+            cls = type(yielded)
+            future = yielded if cls is Future or cls is Runner or cls is Task else self._convert(yielded)
+            if not future.done():
+                self._wait_for(future)
+                return
+
+    def _wait_for(self, future: Any) -> None:
+        if entered.get() is not self._entered:
+            error = StackContextInconsistentError(
+                f"yielded {future!r} inside a `with StackContext` block, which would stay entered while others run: "
+                "yield run_with_stack_context(context, function) instead"
+            )
+            future = failed_future(error, self.get_loop())  # type: ignore[arg-type]
+        self._waiting = future
+        future.add_done_callback(self._step, context=self._context)
+
+    def _convert(self, yielded: Any) -> Any:
+        """Return what to wait for; a future that has failed if there is no such thing."""
+        if yielded is None:
+            return moment
+        try:
+            return self.keys().convert(yielded) if has_points(yielded) else convert_yielded(yielded)
+        except Exception as error:
+            if self._keys is not None:
+                self._keys.abandon()
+            return failed_future(without_our_frame(error), self.get_loop())  # type: ignore[arg-type]
+
+    def keys(self) -> Keys:
+        """Return the keys of the generator. With them begins the stack context that throws into it what its callbacks
+        raise. Called in its context.
+        """
+        if self._keys is None:
+            self._keys = Keys(self.get_loop())  # type: ignore[arg-type]  # coroutine and engine gave an IOLoop
+            self._keys.guard = guard = ExceptionStackContext(self.handle_exception)
+            guard.__enter__()  # for good: the context is the generator's own, and ends with it
+            self._entered = entered.get()
+        return self._keys
+
+    def handle_exception(
+        self, _kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+    ) -> bool:
+        """Throw a callback's exception into the generator, where it waits.
+
+        :returns: whether that was possible: not if the generator runs, or has ended. Nor is it for what is no
+            `Exception`: those end programs, not waits.
+        """
+        if self._waiting is None or self._context is None or not isinstance(error, Exception):
+            return False
+        if self._keys is not None:
+            self._keys.abandon()
+        self._waiting = failed_future(error, self.get_loop())  # type: ignore[arg-type]
+        self._context.run(self._step, self._waiting)
+        return True
+
+    def _finish(self, value: Any) -> None:
+        keys = self._keys
+        self._generator = self._context = self._keys = None
+        if keys is not None and (complaint := keys.close()):
+            self._fail(LeakedCallbackError(complaint))
+        elif not self.done():
+            self.set_result(value)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._keys is not None:
+            self._keys.close()
+        self._generator = self._context = self._keys = None
+        if isinstance(error, asyncio.CancelledError):
+            self.cancel()
+        elif not self.done():
+            self.set_exception(error)
+        else:
+            app_log.error("Exception after Future was cancelled", exc_info=error)
