@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from pollux.ioloop import IOLoop
+from pollux.iostream import PipeIOStream
 from pollux.log import gen_log
 from pollux.poller import READ
 from pollux.stack_context import wrap
@@ -65,7 +66,7 @@ def fork_processes(num_processes: int | None, max_restarts: int | None = None) -
     if num_processes is None or num_processes <= 0:
         num_processes = cpu_count()
     restarts = MAX_RESTARTS if max_restarts is None else max_restarts
-    gen_log.info("Starting %d processes", num_processes)
+    gen_log.info("starting %d workers", num_processes)
     workers: dict[int, int] = {}  # pid -> number
     pass_on = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and (
         threading.current_thread() is threading.main_thread()
@@ -152,8 +153,6 @@ class Subprocess:
             for fd in theirs:
                 os.close(fd)
         self.pid = self.proc.pid
-        from pollux.iostream import PipeIOStream  # type: ignore[attr-defined]
-
         self.stdin: Any = PipeIOStream(ours["stdin"]) if "stdin" in ours else self.proc.stdin
         self.stdout: Any = PipeIOStream(ours["stdout"]) if "stdout" in ours else self.proc.stdout
         self.stderr: Any = PipeIOStream(ours["stderr"]) if "stderr" in ours else self.proc.stderr

@@ -31,7 +31,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from pollux.ioloop import IOLoop
-from pollux.iostream import IOStream, SSLIOStream, StreamClosedError  # type: ignore[attr-defined]
+from pollux.iostream import IOStream, SSLIOStream, StreamClosedError
 from pollux.netutil import format_address, is_valid_ip, ssl_options_to_context
 from pollux.poller import WRITE
 from pollux.resolver import Addresses, Resolver
@@ -91,9 +91,8 @@ class TCPClient:
         if source_ip is not None and not is_valid_ip(source_ip):
             raise ValueError(f"connect: source_ip is a numeric IPv4 or IPv6 address, got {source_ip!r}")
         context = None if ssl_options is None else ssl_options_to_context(ssl_options, server_side=False)
-        options = {} if max_buffer_size is None else {"max_buffer_size": max_buffer_size}
         source = None if source_ip is None and source_port is None else (source_ip or "", source_port or 0)
-        connecting = _Connecting(host, port, source, context, options).run(self.resolver, af, timeout)
+        connecting = _Connecting(host, port, source, context, max_buffer_size).run(self.resolver, af, timeout)
         if callback is None:
             return connecting
         io_loop = IOLoop.current()
@@ -112,12 +111,12 @@ class _Connecting:
         port: int,
         source: tuple[str, int] | None,
         context: ssl.SSLContext | None,
-        options: dict[str, Any],
+        max_buffer_size: int | None,
     ) -> None:
         self.host, self.port = host, port
         self.source = source
         self.context = context
-        self.options = options
+        self.max_buffer_size = max_buffer_size
         self.phase = "resolving the name"
         self.reached: Any = None  # the address
 
@@ -200,28 +199,25 @@ class _Connecting:
     def stream(self, sock: socket.socket) -> IOStream:
         """Make a stream of a connected socket."""
         try:
-            return (SSLIOStream if isinstance(sock, ssl.SSLSocket) else IOStream)(sock, **self.options)
+            return IOStream(sock, self.max_buffer_size)
         except BaseException:
             sock.close()
             raise
 
-    async def handshake(self, sock: socket.socket, context: ssl.SSLContext) -> IOStream:
-        """Do the TLS handshake as a client."""
+    async def handshake(self, sock: socket.socket, context: ssl.SSLContext) -> SSLIOStream:
+        """Do the TLS handshake as a client, and make a stream of the socket."""
         self.phase = f"in the TLS handshake with {format_address(self.reached)}"
         try:
             sock = context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+            stream = SSLIOStream(sock, self.max_buffer_size)
         except BaseException:
             sock.close()
             raise
-        stream: Any = self.stream(sock)
         try:
-            await stream.wait_for_handshake()
-        except BaseException as error:
+            return await stream.wait_for_handshake()
+        except BaseException:
             stream.close()
-            if isinstance(error, StreamClosedError) and error.real_error is not None:
-                raise error.real_error from None
             raise
-        return stream
 
 
 class _Attempt:

@@ -25,7 +25,7 @@ from typing import Any
 
 from pollux.errors import FdLimitError
 from pollux.ioloop import IOLoop
-from pollux.iostream import IOStream
+from pollux.iostream import IOStream, SSLIOStream
 from pollux.log import app_log, gen_log
 from pollux.netutil import (
     BACKLOG,
@@ -77,11 +77,6 @@ class TCPServer:
         self.ssl_options = ssl_options
         self.max_buffer_size = max_buffer_size
         self.read_chunk_size = read_chunk_size
-        self._stream_options: dict[str, Any] = {
-            name: value
-            for name, value in (("max_buffer_size", max_buffer_size), ("read_chunk_size", read_chunk_size))
-            if value is not None
-        }
         if ssl_options is not None and not isinstance(ssl_options, ssl.SSLContext):
             if "certfile" not in ssl_options:
                 raise KeyError(
@@ -143,7 +138,11 @@ class TCPServer:
         self._started = True
         forked = num_processes != 1
         if forked:
-            fork_processes(num_processes, max_restarts)
+            try:
+                fork_processes(num_processes, max_restarts)
+            except BaseException:  # also the SystemExit by which the process that forked ends
+                self.stop()
+                raise
         for sockets, backlog, reuse_port in self._bound:
             self._serve(sockets, backlog, reuse_port, forked)
         self._bound.clear()
@@ -170,8 +169,8 @@ class TCPServer:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The sockets that are listened on; their `getsockname()` tells the port chosen for port 0."""
-        return tuple(self._listeners)
+        """The sockets that are listened on, or bound for `start`; `getsockname()` tells the port chosen for port 0."""
+        return (*self._listeners, *(sock for sockets, _, _ in self._bound for sock in sockets))
 
     def stop(self) -> None:
         """Stop listening, and give up what was bound. Connections that are open go on."""
@@ -196,7 +195,7 @@ class TCPServer:
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
         try:
             if self._context is None:
-                stream = IOStream(connection, **self._stream_options)
+                stream = IOStream(connection, self.max_buffer_size, self.read_chunk_size)
             else:
                 try:
                     connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -204,9 +203,7 @@ class TCPServer:
                     gen_log.debug("no TLS with %s: %s", address or "a client", error)
                     connection.close()
                     return
-                from pollux.iostream import SSLIOStream  # type: ignore[attr-defined]
-
-                stream = SSLIOStream(connection, **self._stream_options)
+                stream = SSLIOStream(connection, self.max_buffer_size, self.read_chunk_size)
         except BaseException:
             connection.close()
             raise
