@@ -37,6 +37,16 @@ def new_future() -> asyncio.Future[Any]:
     return asyncio.Future(loop=current_loop())
 
 
+def without_our_frame(error: BaseException) -> BaseException:
+    """Take the frame that has just caught `error` from its traceback: where an exception is only handed on, the frame
+    tells the reader nothing, and keeps alive what it knows.
+    """
+    traceback = error.__traceback__
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    return error
+
+
 def failed_future(error: BaseException, loop: IOLoop) -> asyncio.Future[Any]:
     """Return a future that has failed."""
     future: asyncio.Future[Any] = asyncio.Future(loop=loop)
@@ -155,46 +165,46 @@ def multi_future(
     """
     if isinstance(children, dict):
         names: list[Any] | None = list(children)
-        futures = [convert(child) for child in children.values()]
+        children = children.values()
     else:
         names = None
-        futures = [convert(child) for child in children]
+    futures = [convert(child) for child in children]
     result = new_future()
     pending = {future for future in futures if not future.done()}
+    if not pending:
+        _collect(result, futures, names, quiet_exceptions)
+        return result
     left = len(pending)
-
-    def collect() -> None:
-        values = []
-        failure: BaseException | None = None
-        for future in futures:
-            try:
-                values.append(future.result())
-            except BaseException as error:
-                if failure is None:
-                    failure = error
-                elif not isinstance(error, (asyncio.CancelledError, *_as_tuple(quiet_exceptions))):
-                    app_log.error("Multiple exceptions in yield list", exc_info=True)
-        if result.done():  # it was cancelled
-            return
-        if failure is not None:
-            failure = failure.with_traceback(failure.__traceback__ and failure.__traceback__.tb_next)
-            result.set_exception(failure)
-        else:
-            result.set_result(values if names is None else dict(zip(names, values, strict=True)))
 
     def child_done(_future: Any) -> None:
         nonlocal left
         left -= 1
         if not left:
-            collect()
+            _collect(result, futures, names, quiet_exceptions)
 
-    if pending:
-        for future in pending:
-            future.add_done_callback(child_done)
-    else:
-        collect()
+    for future in pending:
+        future.add_done_callback(child_done)
     return result
 
 
-def _as_tuple(exceptions: Exceptions) -> tuple[type[BaseException], ...]:
-    return exceptions if isinstance(exceptions, tuple) else (exceptions,)
+def _collect(
+    result: asyncio.Future[Any], futures: list[Any], names: list[Any] | None, quiet_exceptions: Exceptions
+) -> None:
+    """Give `result` what `futures`, which are done, have."""
+    values = []
+    failure: BaseException | None = None
+    for future in futures:
+        try:
+            values.append(future.result())
+        except BaseException as error:
+            without_our_frame(error)
+            if failure is None:
+                failure = error
+            elif not isinstance(error, asyncio.CancelledError) and not isinstance(error, quiet_exceptions):
+                app_log.error("Multiple exceptions in yield list", exc_info=error)
+    if result.done():  # it was cancelled
+        return
+    if failure is not None:
+        result.set_exception(failure)
+    else:
+        result.set_result(values if names is None else dict(zip(names, values, strict=True)))

@@ -16,9 +16,9 @@ from types import GeneratorType
 from typing import Any, TypeVar, overload
 
 from pollux.concurrent import call_with_result, takes_callback
-from pollux.gen.convert import failed_future
+from pollux.gen.convert import failed_future, without_our_frame
 from pollux.gen.errors import Return
-from pollux.gen.runner import Runner, without_our_frame
+from pollux.gen.runner import Runner
 from pollux.ioloop import IOLoop
 
 T = TypeVar("T")

@@ -39,6 +39,10 @@ def result_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else None
 
 
+def _listed(keys: set[Hashable]) -> str:
+    return ", ".join(sorted(map(repr, keys))) or "none"
+
+
 class YieldPoint:
     """Something that a coroutine yields or awaits. Subclass it, with these three methods.
 
@@ -94,7 +98,7 @@ class Keys:
         """
         if key not in self._pending:
             raise UnknownKeyError(
-                f"key {key!r} is not pending here; pending are {sorted(map(repr, self._pending))}. A Callback of the "
+                f"key {key!r} is not pending here; pending are {_listed(self._pending)}. A Callback of the "
                 "same coroutine makes a key, the first Wait takes it; a Wait inside with_timeout() or in a task of its "
                 "own has no keys: yield the Wait itself, or use gen.Task"
             )
@@ -174,7 +178,7 @@ class Keys:
         self._waits.clear()
         if not pending or self.faulted:
             return None
-        return f"finished without waiting for the callbacks {sorted(map(repr, pending))}: yield Wait(key) for each"
+        return f"finished without waiting for the callbacks {_listed(pending)}: yield Wait(key) for each"
 
 
 _tasks: WeakKeyDictionary[asyncio.Task[Any], Keys] = WeakKeyDictionary()

@@ -22,7 +22,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pollux.gen.convert import convert_yielded, failed_future, moment
+from pollux.gen.convert import convert_yielded, failed_future, moment, without_our_frame
 from pollux.gen.errors import LeakedCallbackError, Return
 from pollux.gen.keys import Keys
 from pollux.gen.points import has_points
@@ -31,14 +31,6 @@ from pollux.stack_context import ExceptionStackContext, StackContextInconsistent
 
 if TYPE_CHECKING:
     from pollux.ioloop import IOLoop
-
-
-def without_our_frame(error: BaseException) -> BaseException:
-    """Take the frame that has just caught `error` from its traceback."""
-    traceback = error.__traceback__
-    if traceback is not None:
-        error.__traceback__ = traceback.tb_next
-    return error
 
 
 class Runner(asyncio.Future[Any]):
