@@ -205,8 +205,8 @@ def test_good_requests_before_a_bad_one_are_answered_in_order(web: Web) -> None:
     web.run(main())
 
 
-@pytest.mark.parametrize("fields", [(), ((b"A", b"b"),)])
+@pytest.mark.parametrize("fields", [(), ((b"a", b"b"),)])
 def test_fields_are_what_was_sent(fields: Fields) -> None:
     parser = RequestParser(Limits())
     parser.feed(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n")
-    assert parser.requests[0].fields == ((b"Host", b"a"), *fields)
+    assert parser.requests[0].fields == ((b"host", b"a"), *fields)

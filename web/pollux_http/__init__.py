@@ -11,5 +11,7 @@ from pollux_http.errors import HTTPInputError
 from pollux_http.headers import HTTPHeaders
 from pollux_http.request import HTTPServerRequest
 from pollux_http.server import HTTPServer
+from pollux_http.wsgi import WSGIContainer
+from pollux_http.wsgi_adapter import WSGIAdapter
 
-__all__ = ["HTTPHeaders", "HTTPInputError", "HTTPServer", "HTTPServerRequest"]
+__all__ = ["HTTPHeaders", "HTTPInputError", "HTTPServer", "HTTPServerRequest", "WSGIAdapter", "WSGIContainer"]

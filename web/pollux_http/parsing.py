@@ -1,4 +1,4 @@
-"""Requests from bytes (RFC 9112). This module knows no sockets: bytes in, complete requests or `HTTPInputError` out.
+"""Requests from bytes (RFC 9112). This module knows no sockets: bytes in, requests or `HTTPInputError` out.
 
 What the outside world fixes
 ----------------------------
@@ -16,18 +16,25 @@ What was decided
   so one `HeadParser` serves all connections of a server, and an idle connection needs no parser at all. In any doubt
   it answers None, and `RequestParser` gets the very same bytes: only that one ever reports an error.
 * The header fields of a short head are remembered by their bytes: a client repeats them with each request.
+* Field names are lower-cased once, here: comparing them is then cheap everywhere, and ASGI wants them so.
+* A body is kept until it is whole, unless whoever answers wants it as it comes (`streams`): then the request is
+  handed out with its head, and the parser fills `request.incoming`.
+* An offer to upgrade ends `feed`: what follows is HTTP only if the offer is not taken up (RFC 9110 7.8), and only the
+  connection knows that. It is kept in `rest`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import httptools
 
 from pollux_http.errors import HTTPInputError
+from pollux_http.inflating import Inflater
 from pollux_http.request import Fields, HTTPServerRequest
 
 MAX_HEADER_SIZE = 64 * 1024  # bytes of request line and fields: Tornado's limit
@@ -57,7 +64,7 @@ def check_host(fields: Fields, http11: bool) -> bytes:
 
     :raises HTTPInputError: none, several, or an invalid one.
     """
-    hosts = [value for name, value in fields if name.lower() == b"host"]
+    hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1:
         raise HTTPInputError("several Host headers")
     if not hosts:
@@ -84,10 +91,9 @@ def _plain_fields(block: bytes) -> tuple[Fields, bytes] | None:
     if block.find(_END) != len(block) - 4 or block[:2] == b"\r\n":  # a head without any field, and a second head
         return None
     lines = [line.partition(b":") for line in block.split(b"\r\n") if line]
-    fields = tuple([(name, value.strip(b" \t")) for name, _, value in lines])
+    fields = tuple([(name.lower(), value.strip(b" \t")) for name, _, value in lines])
     for name, value in fields:
-        lower = name.lower()
-        if lower in _SPECIAL and not (lower == b"connection" and value.lower() == b"keep-alive"):
+        if name in _SPECIAL and not (name == b"connection" and value.lower() == b"keep-alive"):
             return None
     try:
         return fields, check_host(fields, True)
@@ -135,29 +141,50 @@ class HeadParser:
 
 
 class RequestParser:
-    """Any requests in pieces of any size. `requests` holds those that are complete.
+    """Any requests in pieces of any size. `requests` holds those that can be answered.
 
     After an error no more may be fed: the connection is to be closed once what is in `requests` is answered.
+
+    :param streams: called with each request whose head is complete and whose body is not: True hands it out at once
+        (`request.complete` is False then).
+    :param decompress: undo a Content-Encoding of gzip or deflate; the limit holds for what comes out.
+    :ivar rest: what came behind an offer to upgrade, for `feed` if the offer was not taken up.
+    :ivar skipped: bytes of the present body that were dropped, after `skip_body`; None before it.
     """
 
     __slots__ = (
         "_begun",
         "_body",
+        "_decompress",
         "_fed",
         "_fields",
         "_head_done",
+        "_inflater",
         "_limits",
         "_parser",
+        "_received",
         "_refused",
+        "_request",
         "_size",
+        "_streams",
         "_target",
         "_wants_continue",
         "requests",
+        "rest",
+        "skipped",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        streams: Callable[[HTTPServerRequest], bool] | None = None,
+        decompress: bool = False,
+    ) -> None:
         self._limits = limits
+        self._streams = streams
+        self._decompress = decompress
         self.requests: deque[HTTPServerRequest] = deque()
+        self.rest = b""
         self._refused: HTTPInputError | None = None
         self._fed = 0  # bytes that came since llhttp last reported something: of a line that is not complete yet
         self._begun = False  # whether anything of a next request has come
@@ -171,31 +198,31 @@ class RequestParser:
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._size = 0
+        self._received = 0  # bytes of the body, as they came
         self._body = bytearray()
+        self.skipped: int | None = None
+        self._inflater: Inflater | None = None
         self._head_done = False
         self._wants_continue = False
+        self._request: HTTPServerRequest | None = None
 
     def feed(self, data: bytes) -> None:
-        """Parse the next piece.
+        """Parse the next piece. It ends behind a request that offers to upgrade, see `rest`.
 
         :raises HTTPInputError: malformed, or past a limit.
         """
-        while data:
-            self._fed += len(data)
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                # We do not take up the offer (RFC 9110 7.8 lets us): what follows is HTTP again.
-                data = data[upgrade.args[0] :]
-                self._begin()
-                continue
-            except httptools.HttpParserError as error:
-                raise self._refused or HTTPInputError(f"malformed request: {error}") from None
-            # Limits must hold across reads: an unfinished line, of a head, of trailers or before a chunk, is kept or
-            # skipped without a word.
-            if self._size + self._fed > self._limits.header_size + UNCOUNTED:
-                raise HTTPInputError(f"request head above {self._limits.header_size} bytes", 431)
-            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.rest = data[upgrade.args[0] :]
+            self._begin()
+        except httptools.HttpParserError as error:
+            raise self._refused or HTTPInputError(f"malformed request: {error}") from None
+        # Limits must hold across reads: an unfinished line, of a head, of trailers or before a chunk, is kept or
+        # skipped without a word.
+        if self._size + self._fed > self._limits.header_size + UNCOUNTED:
+            raise HTTPInputError(f"request head above {self._limits.header_size} bytes", 431)
 
     @property
     def idle(self) -> bool:
@@ -207,10 +234,25 @@ class RequestParser:
         """Whether a head is complete, and its body is not."""
         return self._head_done
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come of the present body."""
+        return self._received
+
+    @property
+    def wants_continue(self) -> bool:
+        """Whether the client waits for "100 Continue" before it sends the present body."""
+        return self._wants_continue and not self._received
+
     def take_continue(self) -> bool:
-        """Return once for each such request: the client waits for "100 Continue" before it sends the body."""
-        wants, self._wants_continue = self._wants_continue and not self._body, False
+        """Return `wants_continue`, once for each such request."""
+        wants, self._wants_continue = self.wants_continue, False
         return wants
+
+    def skip_body(self) -> None:
+        """Drop what comes of the present body: nobody wants it."""
+        self.skipped = 0
+        self._inflater = None
 
     def _refuse(self, message: str, status: int = 400) -> HTTPInputError:
         """Keep the error for `feed`: httptools wraps what a callback raises."""
@@ -238,51 +280,60 @@ class RequestParser:
         if self._size > self._limits.header_size:
             raise self._refuse(f"request head above {self._limits.header_size} bytes", 431)
         if not self._head_done:
-            self._fields.append((name, value.rstrip(b" \t")))
+            self._fields.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The head is complete: check what llhttp does not."""
+        """The head is complete: check what llhttp does not, and make the request."""
         self._fed = 0
         self._head_done = True
-        version = self._parser.get_http_version()
+        parser = self._parser
+        version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise self._refuse(f"HTTP version {version} is not supported", 505)
+        http11 = version == "1.1"
         codings = []
+        encoding = b""
         length = 0
         for name, value in self._fields:
-            lower = name.lower()
-            if lower == b"content-length":
+            if name == b"content-length":
                 length = int(value)
-            elif lower == b"transfer-encoding":
+            elif name == b"transfer-encoding":
                 codings.append(value.lower())
-            elif lower == b"expect":
+            elif name == b"content-encoding":
+                encoding = value.lower()
+            elif name == b"expect":
                 if value.lower() != b"100-continue":
                     raise self._refuse(f"expectation {value!r} cannot be met", 417)
-                self._wants_continue = version == "1.1"  # RFC 9110 10.1.1: an HTTP/1.0 client does not know it
+                self._wants_continue = http11  # RFC 9110 10.1.1: an HTTP/1.0 client does not know it
         if length > self._limits.body_size:
             raise self._refuse(f"request body above {self._limits.body_size} bytes", 413)
         if codings and codings != [b"chunked"]:
             raise self._refuse(f"transfer coding {b', '.join(codings)!r} is not supported", 501)
-        if codings and version == "1.0":
+        if codings and not http11:
             raise self._refuse("Transfer-Encoding in HTTP/1.0")
-        if (codings or length) and self._parser.should_upgrade():
+        upgrade = parser.should_upgrade()
+        if (codings or length) and upgrade:
             raise self._refuse("an Upgrade with a body")
+        request = self._request = self._make_request(http11)
+        request.upgrade = upgrade
+        if codings or length:
+            if self._decompress and encoding in Inflater.CODINGS:
+                self._inflater = Inflater(encoding)
+                # As Tornado has it: the body is no longer what Content-Encoding says.
+                request.fields = tuple(
+                    (b"x-consumed-" + name if name == b"content-encoding" else name, value)
+                    for name, value in request.fields
+                )
+            if self._streams is not None and self._streams(request):
+                request.incoming = []
+                request.complete = request.plain = False
+                self.requests.append(request)
 
-    def on_body(self, piece: bytes) -> None:
-        """A part of the body, whatever its coding."""
-        self._fed = 0
-        self._body += piece
-        if len(self._body) > self._limits.body_size:
-            raise self._refuse(f"request body above {self._limits.body_size} bytes", 413)
-
-    def on_message_complete(self) -> None:
-        """The request is complete."""
-        self._fed = 0
-        self._begun = False
+    def _make_request(self, http11: bool) -> HTTPServerRequest:
         parser = self._parser
-        http11 = parser.get_http_version() == "1.1"
         fields = tuple(self._fields)
         target = self._target
+        method = parser.get_method()
         try:
             host = check_host(fields, http11)
         except HTTPInputError as error:
@@ -292,12 +343,48 @@ class RequestParser:
             host, target = absolute[1], absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
             if not _HOST.fullmatch(host):
                 raise self._refuse(f"invalid authority {host!r} in the request target")
-        elif target[:1] != b"/" and target != b"*" and parser.get_method() != b"CONNECT":
+        elif target[:1] != b"/" and target != b"*" and method != b"CONNECT":
             raise self._refuse(f"invalid request target {target[:80]!r}")
-        request = HTTPServerRequest(parser.get_method().decode(), target.decode("latin-1"), fields, host)
+        request = HTTPServerRequest(method.decode(), target.decode("latin-1"), fields, host)
         request.http11 = http11
         request.keep_alive = parser.should_keep_alive()
-        request.body = bytes(self._body)
         request.plain = http11 and request.keep_alive and request.method != "HEAD"
-        self.requests.append(request)
+        return request
+
+    def on_body(self, piece: bytes) -> None:
+        """A part of the body, whatever its coding."""
+        self._fed = 0
+        self._received += len(piece)
+        limit = self._limits.body_size
+        if self._received > limit:
+            raise self._refuse(f"request body above {limit} bytes", 413)
+        if self.skipped is not None:
+            self.skipped += len(piece)
+            return
+        if self._inflater is not None:
+            try:
+                piece = self._inflater.inflate(piece, limit)
+            except HTTPInputError as error:
+                self._refused = error
+                raise
+        request = self._request
+        if request is None or request.incoming is None:
+            self._body += piece
+        elif piece:
+            request.incoming.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._fed = 0
+        self._begun = False
+        if self._inflater is not None and not self._inflater.done:
+            raise self._refuse("the compressed request body ends early")
+        request = self._request
+        if request is not None:  # always
+            if request.incoming is None:
+                request.body = bytes(self._body)
+                self.requests.append(request)
+            else:
+                request.complete = True
+                request.plain = request.http11 and request.keep_alive and request.method != "HEAD"
         self._reset()

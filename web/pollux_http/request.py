@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -26,16 +27,27 @@ class HTTPServerRequest:
 
     :ivar method: such as "GET".
     :ivar uri: the request target, such as "/path?a=1" (of an absolute-form target: without scheme and authority).
-    :ivar fields: the header fields as they came: pairs of bytes, the names in any case.
-    :ivar body: bytes, whole.
+    :ivar fields: the header fields in the order in which they came: pairs of bytes, the names in lower case.
+    :ivar body: bytes, whole; of a request whose body is streamed always b"".
+    :ivar incoming: of a request whose body is streamed, the parts of it that were not taken yet; else None. Take them
+        with `connection.take_body`.
+    :ivar complete: whether the whole body has come.
+    :ivar upgrade: whether the client offers to go on in another protocol (Upgrade, or CONNECT); see
+        `ServerConnection.detach`.
+    :ivar protocol: "http" or "https": that of the connection, or what a proxy says that is believed; never what the
+        request line claims.
     :ivar connection: where the answer goes.
     :ivar plain: HTTP/1.1, kept alive, not HEAD: nothing about it makes its response special.
     """
 
     body = b""
+    incoming: list[bytes] | None = None
+    complete = True
+    upgrade = False
     http11 = True
     keep_alive = True
     plain = True
+    protocol = "http"
     connection: ServerConnection
 
     started: float | None = None
@@ -87,16 +99,11 @@ class HTTPServerRequest:
         name = host[: host.index("]") + 1] if host[:1] == "[" and "]" in host else host.partition(":")[0]
         return name.lower()
 
-    @property
-    def protocol(self) -> str:
-        """The scheme of the connection: never taken from what the client claims."""
-        return "http"
-
-    @property
+    @cached_property
     def remote_ip(self) -> str:
-        """The client's address, "0.0.0.0" on a Unix socket."""
+        """The client's address, or what a proxy says that is believed; "0.0.0.0" on a Unix socket (Tornado's word)."""
         address = self.connection.address
-        return address[0] if isinstance(address, tuple) else "0.0.0.0"  # Tornado's word for it
+        return address[0] if isinstance(address, tuple) else "0.0.0.0"
 
     @property
     def query_arguments(self) -> dict[str, list[bytes]]:

@@ -1,0 +1,462 @@
+"""ASGI 3 applications on `HTTPServer` (https://asgi.readthedocs.io/en/stable/specs/www.html).
+
+The fast path: an application that answers without suspending runs from `recv` to `send` within one event. Its task is
+started at once, its body is there already, and start and body leave in one write. What repeats is kept: the part of
+the scope that belongs to the connection, and the response heads of this second, by the headers they were made of.
+
+What the specification leaves open
+----------------------------------
+* The end of the client's sending counts as its disconnect for `receive`, but what is sent still goes out: a client that
+  has only closed its sending side gets its answer (RFC 9112 9.6).
+* Trailers are offered to every HTTP/1.1 request, and dropped where the client did not ask for them (RFC 9110 6.5.1).
+* `http.response.push` is not offered: no HTTP/1.1 client can be pushed to, and HTTP/2 has given it up.
+* WebSocket handshakes are refused with 403, what the specification has for a socket that is not accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+from pollux.iostream import StreamClosedError
+from pollux.log import app_log
+from pollux_http.headers import HTTPHeaders, problem_of
+from pollux_http.lifespan import Lifespan
+from pollux_http.response import LENGTHS, SERVER_NAME, bodiless, reason_phrase
+
+if TYPE_CHECKING:
+    from pollux_http.connection import ServerConnection
+    from pollux_http.request import HTTPServerRequest
+
+Message = dict[str, Any]
+ASGIApplication = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+
+VERSIONS = {"version": "3.0", "spec_version": "2.4"}  # 2.4: `send` raises OSError once the client has gone
+EXTENSIONS: dict[str, dict[str, object]] = {
+    "http.response.trailers": {},
+    "http.response.pathsend": {},
+    "http.response.early_hint": {},
+}
+REMEMBERED_HEADS = 512  # a second's: an application that answers each request with other headers must not fill memory
+HIGH_WATER = 64 * 1024  # bytes unsent above which `send` waits until the client has read
+FILE_CHUNK = 256 * 1024  # bytes of a file in memory at once
+
+# Where the response is.
+_NOTHING, _HELD, _BODY, _TRAILERS, _DONE = range(5)
+
+
+class ClientDisconnectedError(StreamClosedError):
+    """The client has gone: what was to be sent reaches nobody."""
+
+
+class _Head(NamedTuple):
+    """A response head that can be sent as it is; it ends with "Content-Length: " if `length` is None.
+
+    `closes`: it must not be, as the application asks for the end of the connection.
+    """
+
+    data: bytes
+    length: int | None
+    closes: bool
+
+
+class ASGIAdapter:
+    """Makes an ASGI 3 application a request callback for `HTTPServer`.
+
+    :param application: called with scope, receive and send.
+    :param root_path: where the application is mounted; put before each path, as a proxy that strips it expects.
+    :param lifespan: "auto", "on" or "off", see `Lifespan`.
+    :ivar log_function: called with request and status after each response; None: no log.
+    """
+
+    log_function: Callable[[HTTPServerRequest, int], object] | None = None
+
+    def __init__(self, application: ASGIApplication, root_path: str = "", lifespan: str = "auto") -> None:
+        self.application = application
+        self.root_path = root_path
+        self.lifespan = Lifespan(application, lifespan)
+        self._started = lifespan == "off"
+        self._starting: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()  # of requests that are being served, or whose task goes on
+        self._heads: dict[object, _Head] = {}
+        self._date = ""  # for which `_heads` holds
+
+    def streams_body(self, request: HTTPServerRequest) -> bool:
+        """Every body is streamed."""
+        return True
+
+    def __call__(self, request: HTTPServerRequest) -> None:
+        """Serve a request."""
+        connection = request.connection
+        if request.upgrade and request.headers.get("Upgrade", "").lower() == "websocket":
+            connection.respond(403, content_type="text/plain; charset=UTF-8", body=b"WebSocket is not served here\n")
+            return
+        exchange = _Exchange(self, request, connection)
+        connection.on_close = exchange.closed
+        task = connection.server.io_loop.start_task(exchange.run())
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def startup(self) -> None:
+        """Run the application's startup, once; requests that come earlier wait for it.
+
+        :raises pollux_http.lifespan.LifespanError: the application could not start.
+        """
+        if not self._started:
+            if self._starting is None:
+                self._starting = asyncio.get_running_loop().create_task(self.lifespan.startup())
+            await asyncio.shield(self._starting)
+            self._started = True
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Let tasks that outlive their response finish, cancel what is left after `timeout` seconds, and run the
+        application's shutdown."""
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=1.0)
+        if self._starting is not None:
+            await self.lifespan.shutdown()
+
+    @property
+    def started(self) -> bool:
+        """Whether requests need not wait for the application's startup."""
+        return self._started
+
+    def scope(self, request: HTTPServerRequest, connection: ServerConnection) -> dict[str, Any]:
+        """Return a new scope."""
+        base = connection.state
+        if base is None:
+            base = connection.state = self._base(connection)
+        path, mark, query = request.uri.partition("?")
+        scope: dict[str, Any] = base.copy()
+        scope["method"] = request.method
+        scope["raw_path"] = path.encode()
+        if "%" in path:
+            path = unquote(path)
+        scope["path"] = self.root_path + path if self.root_path else path
+        scope["query_string"] = query.encode() if mark else b""
+        scope["headers"] = list(request.fields)
+        scope["state"] = self.lifespan.state.copy()
+        if request.http11:
+            scope["http_version"] = "1.1"
+            scope["extensions"] = EXTENSIONS.copy()
+        else:
+            scope["http_version"] = "1.0"
+            scope["extensions"] = {}
+        if connection.server.forwarded is not None:
+            scope["scheme"] = request.protocol
+            if base["client"] is None or request.remote_ip != base["client"][0]:
+                scope["client"] = (request.remote_ip, 0)  # its port is not known
+        return scope
+
+    def _base(self, connection: ServerConnection) -> dict[str, Any]:
+        address, own = connection.address, connection.stream.socket.getsockname()
+        return {
+            "type": "http",
+            "asgi": VERSIONS.copy(),
+            "scheme": "http" if connection.server.ssl_options is None else "https",
+            "server": tuple(own[:2]) if isinstance(own, tuple) else (own, None),
+            "client": tuple(address[:2]) if isinstance(address, tuple) else None,
+            "root_path": self.root_path,
+        }
+
+    def head(self, status: int, headers: tuple[Iterable[bytes], ...], date: str) -> _Head:
+        """Return the head of a response that says nothing of its connection; heads of this second are kept.
+
+        :raises ValueError: a name or value that no header can hold.
+        """
+        if date is not self._date:
+            self._date = date
+            self._heads.clear()
+        key: object = (status, headers)
+        try:
+            known = self._heads.get(key)
+        except TypeError:  # pairs that are lists
+            key = (status, tuple([tuple(pair) for pair in headers]))
+            known = self._heads.get(key)
+        if known is None:
+            if len(self._heads) >= REMEMBERED_HEADS:
+                self._heads.clear()
+            known = self._heads[key] = _make_head(status, headers, date)
+        return known
+
+
+def _checked(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return header fields that can go out.
+
+    :raises ValueError: one cannot.
+    """
+    fields = []
+    for name, value in headers:
+        if type(name) is not bytes or type(value) is not bytes:
+            raise ValueError(f"a header is a pair of bytes, got {name!r}: {value!r}")
+        if (problem := problem_of(name.decode("latin-1"), value.decode("latin-1"))) is not None:
+            raise ValueError(problem)
+        fields.append((name, value))
+    return fields
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit():
+        raise ValueError(f"Content-Length is a number of bytes in decimal digits, got {value!r}")
+    return int(value)
+
+
+def _make_head(status: int, headers: Iterable[Iterable[bytes]], date: str) -> _Head:
+    length = None
+    closes = False
+    names = set()
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status).encode("latin-1"))]
+    for name, value in _checked(headers):
+        lower = name.lower()
+        names.add(lower)
+        if lower == b"content-length":
+            length = _length(value)
+        elif lower == b"connection":
+            closes = b"close" in value.lower()
+        if lower not in (b"transfer-encoding", b"connection"):  # framing is the server's
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if b"server" not in names:
+        lines.append(b"Server: %b\r\n" % SERVER_NAME.encode())
+    if b"date" not in names:
+        lines.append(b"Date: %b\r\n" % date.encode())
+    lines.append(b"Content-Length: " if length is None else b"\r\n")
+    return _Head(b"".join(lines), length, closes)
+
+
+class _Exchange:
+    """One request and its response: the application's `receive` and `send`."""
+
+    __slots__ = (
+        "_adapter", "_asked", "_connection", "_disconnected", "_headers", "_phase", "_request", "_status", "_trailers",
+        "_trailing", "_wake",
+    )  # fmt: skip
+
+    def __init__(self, adapter: ASGIAdapter, request: HTTPServerRequest, connection: ServerConnection) -> None:
+        self._adapter = adapter
+        self._request = request
+        self._connection = connection
+        self._phase = _NOTHING
+        self._asked = False  # the body was received to its end
+        self._disconnected = False
+        self._wake: asyncio.Event | None = None  # set when there may be something to receive
+        self._trailing = False
+        self._trailers: HTTPHeaders | None = None
+
+    async def run(self) -> None:
+        """Call the application, and answer in its place where it did not."""
+        adapter, request = self._adapter, self._request
+        try:
+            if not adapter.started:
+                await adapter.startup()
+            await adapter.application(adapter.scope(request, self._connection), self.receive, self.send)
+        except Exception as error:
+            if not (isinstance(error, ClientDisconnectedError) and self._connection.gone):
+                app_log.error("Exception in the application: %s %r", request.method, request.uri, exc_info=True)
+        except BaseException:  # cancelled, or the end of the process
+            if self._phase != _DONE:
+                self._give_up(503)
+            raise
+        if self._phase != _DONE:
+            if not self._connection.gone:
+                app_log.error("the application has not completed its response: %s %r", request.method, request.uri)
+            self._give_up(500)
+
+    def _give_up(self, status: int) -> None:
+        """Answer `status`, or if a part of the response has left, cut the connection."""
+        connection = self._connection
+        if self._phase in (_NOTHING, _HELD):
+            if not connection.gone:
+                body = f"{status} {reason_phrase(status)}\n".encode()
+                connection.respond(status, content_type="text/plain; charset=UTF-8", body=body)
+                self._done(status)
+        else:
+            connection.abandon(self._request)
+        self._phase = _DONE
+
+    # Receiving
+
+    def closed(self) -> None:
+        """The client has gone away, or ended its side."""
+        self._disconnected = True
+        if self._wake is not None:
+            self._wake.set()
+
+    async def receive(self) -> Message:
+        """Return the next event: parts of the body, then the client's disconnect."""
+        request, connection = self._request, self._connection
+        if request.incoming is None:
+            if not self._asked:
+                self._asked = True
+                return {"type": "http.request", "body": request.body, "more_body": False}
+        else:
+            while not self._asked and self._phase != _DONE and not connection.gone:
+                data = connection.take_body()
+                if data or request.complete:
+                    self._asked = request.complete
+                    return {"type": "http.request", "body": data, "more_body": not self._asked}
+                connection.wait_for_body(self._more)
+                await self._woken()
+        while self._phase != _DONE and not self._disconnected and not connection.gone:
+            await self._woken()
+        return {"type": "http.disconnect"}
+
+    def _more(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+
+    async def _woken(self) -> None:
+        if self._wake is None:
+            self._wake = asyncio.Event()
+        self._wake.clear()
+        await self._wake.wait()
+
+    # Sending
+
+    async def send(self, message: Message) -> None:
+        """Take an event of the application.
+
+        :raises ClientDisconnectedError: there is nobody to send it to.
+        :raises RuntimeError: it does not come at its place.
+        :raises ValueError: what it holds cannot be sent.
+        """
+        kind = message["type"]
+        phase = self._phase
+        if kind == "http.response.body":
+            more = message.get("more_body", False)
+            if phase == _HELD:
+                if not more and not self._trailing:
+                    self._respond(message.get("body", b""))
+                    return
+                self._start()
+            elif phase != _BODY:
+                raise self._unexpected(kind)
+            await self._send_part(message.get("body", b""), more)
+        elif kind == "http.response.start":
+            if phase != _NOTHING:
+                raise self._unexpected(kind)
+            self._status = message["status"]
+            self._headers = tuple(message.get("headers", ()))
+            if "trailers" in message:
+                self._trailing = bool(message["trailers"])
+            self._phase = _HELD
+        elif kind == "http.response.trailers" and phase == _TRAILERS:
+            self._take_trailers(message)
+        elif kind == "http.response.early_hint" and phase == _NOTHING:
+            links = _checked((b"Link", link) for link in message.get("links", ()))
+            self._connection.send_interim(103, _fields(links))
+        elif kind == "http.response.pathsend" and phase == _HELD:
+            await self._send_file(message["path"])
+        else:
+            raise self._unexpected(kind)
+
+    def _unexpected(self, kind: str) -> Exception:
+        if self._phase != _DONE and self._connection.gone:
+            return ClientDisconnectedError()
+        expected = {
+            _NOTHING: "'http.response.start'", _HELD: "'http.response.body'", _BODY: "'http.response.body'",
+            _TRAILERS: "'http.response.trailers'", _DONE: "nothing: the response is complete",
+        }  # fmt: skip
+        return RuntimeError(f"unexpected ASGI message {kind!r}, expected {expected[self._phase]}")
+
+    def _respond(self, body: bytes) -> None:
+        """Send the whole response."""
+        connection, request, status = self._connection, self._request, self._status
+        if connection.takes_plain(request) and not bodiless(status):
+            head = self._adapter.head(status, self._headers, connection.server.heads.date)
+            length = len(body)
+            if not head.closes and (head.length is None or head.length == length):
+                data = head.data
+                if head.length is None:
+                    data += LENGTHS[length] if length < len(LENGTHS) else b"%d\r\n\r\n" % length
+                self._phase = _DONE
+                connection.send_whole(data, body)
+                self._done(status)
+                return
+        self._start()
+        if body and not bodiless(status):
+            connection.write(bytes(body))
+        self._finish()
+
+    def _start(self) -> None:
+        if self._connection.gone:
+            raise ClientDisconnectedError
+        self._connection.start(self._status, None, _fields(_checked(self._headers)))
+        self._phase = _BODY
+
+    async def _send_part(self, body: bytes, more: bool) -> None:
+        connection = self._connection
+        if connection.gone:
+            raise ClientDisconnectedError
+        if body and not bodiless(self._status):
+            connection.write(bytes(body))
+        if not more:
+            if self._trailing:
+                self._phase = _TRAILERS
+            else:
+                self._finish()
+        elif connection.stream.unsent > HIGH_WATER:
+            await self._drained()
+
+    async def _drained(self) -> None:
+        try:
+            await self._connection.stream.drained()
+        except StreamClosedError as error:
+            raise ClientDisconnectedError(error.real_error) from None
+
+    def _take_trailers(self, message: Message) -> None:
+        if self._connection.gone:
+            raise ClientDisconnectedError
+        if self._trailers is None:
+            self._trailers = HTTPHeaders()
+        for name, value in _checked(message.get("headers", ())):
+            self._trailers.add(name.decode("latin-1"), value.decode("latin-1"))
+        if not message.get("more_trailers", False):
+            self._finish()
+
+    async def _send_file(self, path: str) -> None:
+        """Extension `http.response.pathsend`: the file is the body. It is read in a thread: a disk may be slow."""
+        loop = self._connection.server.io_loop
+        number = await loop.run_in_executor(None, os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if not any(name.lower() == b"content-length" for name, _ in self._headers):
+                size = b"%d" % os.fstat(number).st_size
+                self._headers = (*self._headers, (b"content-length", size))
+            self._start()
+            wanted = self._request.method != "HEAD" and not bodiless(self._status)
+            while wanted and (data := await loop.run_in_executor(None, os.read, number, FILE_CHUNK)):
+                if self._connection.gone:
+                    raise ClientDisconnectedError
+                self._connection.write(data)
+                await self._drained()
+        finally:
+            os.close(number)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._phase = _DONE
+        self._connection.finish(self._trailers)
+        self._done(self._status)
+
+    def _done(self, status: int) -> None:
+        """The response is complete: who receives learns that there will be no more."""
+        if self._wake is not None:
+            self._wake.set()
+        if self._adapter.log_function is not None:
+            self._adapter.log_function(self._request, status)
+
+
+def _fields(fields: Iterable[tuple[bytes, bytes]]) -> HTTPHeaders:
+    headers = HTTPHeaders()
+    for name, value in fields:
+        headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    return headers
