@@ -96,7 +96,7 @@ def reserve_sockets(
     flags: int | None = None,
     reuse_port: bool = False,
 ) -> list[socket.socket]:
-    """Bind sockets as `bind_sockets` does, but do not listen: the port is held, and no connection comes in by them."""
+    """Bind sockets as `bind_sockets` does, but do not listen: no connection comes in by them."""
     where_to = socket.AI_PASSIVE if flags is None else flags
     infos = socket.getaddrinfo(address or None, port, family, socket.SOCK_STREAM, 0, where_to)
     infos.sort(key=lambda info: info[0] != socket.AF_INET)

@@ -208,6 +208,7 @@ class _Connecting:
         """Do the TLS handshake as a client, and make a stream of the socket."""
         self.phase = f"in the TLS handshake with {format_address(self.reached)}"
         try:
+            sock.getpeername()  # of a reset connection, wrap_socket would leave its socket open
             sock = context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
             stream = SSLIOStream(sock, self.max_buffer_size)
         except BaseException:

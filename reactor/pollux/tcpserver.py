@@ -10,7 +10,7 @@ What the outside world fixes
 What was decided
 ----------------
 * `bind` binds at once, so that a port that is taken is an error there and port 0 is the same for all workers. With
-  `reuse_port` its sockets do not listen: they hold the port, and each worker binds its own to the same address.
+  `reuse_port` its sockets do not listen: they keep the number, and each worker binds its own to the same address.
 * One TLS context serves all connections. Reading the certificate's files for each, as Tornado does with a dict, costs
   more than the handshake saves; who renews a certificate calls `load_cert_chain` on the context.
 """
@@ -198,6 +198,7 @@ class TCPServer:
                 stream = IOStream(connection, self.max_buffer_size, self.read_chunk_size)
             else:
                 try:
+                    connection.getpeername()  # of a reset connection, wrap_socket would leave its socket open
                     connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 except OSError as error:  # the client has gone already
                     gen_log.debug("no TLS with %s: %s", address or "a client", error)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tornado.tcpserver
 
 from pollux import IOLoop
 from pollux.iostream import IOStream
@@ -155,33 +156,7 @@ def test_accept_handler_ends_and_leaves_the_socket(loop: IOLoop) -> None:
     run(loop, main())
 
 
-# Binding
-
-
-def test_bind_the_same_port_on_all_interfaces() -> None:
-    sockets = bind_sockets(0)
-    try:
-        assert len({sock.getsockname()[1] for sock in sockets}) == 1
-        assert len({sock.family for sock in sockets}) == len(sockets)
-        assert all(not sock.getblocking() for sock in sockets)
-    finally:
-        for sock in sockets:
-            sock.close()
-
-
-def test_bind_a_taken_port_leaves_nothing_open() -> None:
-    gc.collect()
-    with nothing_left_open(), socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(OSError) as error:  # noqa: PT011  # the errno is what matters
-            bind_sockets(taken.getsockname()[1], "127.0.0.1")
-        assert error.value.errno == errno.EADDRINUSE
-
-
-def test_reuse_port() -> None:
-    first = bind_sockets(0, "127.0.0.1", reuse_port=True)
-    second = bind_sockets(first[0].getsockname()[1], "127.0.0.1", reuse_port=True)
-    for sock in first + second:
-        sock.close()
+# Unix sockets
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o666])
@@ -414,3 +389,106 @@ def test_a_raising_handle_stream_leaves_no_descriptor_behind(
 
     run(loop, main())
     assert caplog.text.count("ValueError: mine") == 5
+
+
+# Binding first, starting later
+
+
+@pytest.mark.parametrize("reuse_port", [True, False])
+def test_bind_and_start(loop: IOLoop, reuse_port: bool) -> None:
+    async def main() -> None:
+        server = Echo()
+        server.bind(0, "127.0.0.1", reuse_port=reuse_port)
+        address = server.sockets[0].getsockname()
+        if reuse_port:
+            with pytest.raises(ConnectionRefusedError):
+                await echoed(loop, address)
+        server.start()
+        assert [sock.getsockname() for sock in server.sockets] == [address]
+        assert await echoed(loop, address)
+        with pytest.raises(RuntimeError, match="started already"):
+            server.start()
+        server.bind(0, "127.0.0.1", reuse_port=reuse_port)  # serves at once
+        assert await echoed(loop, server.sockets[1].getsockname())
+        server.stop()
+        assert server.sockets == ()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("reuse_port", [True, False])
+def test_stop_gives_up_what_was_bound(loop: IOLoop, reuse_port: bool) -> None:
+    server = TCPServer()
+    server.bind(0, "127.0.0.1", reuse_port=reuse_port)
+    port = server.sockets[0].getsockname()[1]
+    server.stop()
+    for sock in bind_sockets(port, "127.0.0.1"):
+        sock.close()
+
+
+def test_limits_reach_the_stream(loop: IOLoop) -> None:
+    streams: list[Any] = []
+
+    class Keeping(TCPServer):
+        def handle_stream(self, stream: IOStream, address: Any) -> None:
+            streams.append(stream)
+            stream.close()
+
+    async def main() -> None:
+        server = Keeping(max_buffer_size=1234, read_chunk_size=56)
+        server.listen(0, "127.0.0.1")
+        with socket.create_connection(server.sockets[0].getsockname()):
+            while not streams:
+                await asyncio.sleep(0)
+        assert (streams[0].max_buffer_size, streams[0].read_chunk_size) == (1234, 56)
+        server.stop()
+
+    run(loop, main())
+
+
+# As Tornado's server
+
+
+@pytest.mark.parametrize("how", ["plain", "raises", "coroutine raises", "stops"])
+def test_as_tornado(loop: IOLoop, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What a client gets, and how often an error is logged."""
+
+    def make(kind: Any) -> Any:
+        class Server(kind):  # type: ignore[misc]
+            def handle_stream(self, stream: Any, address: Any) -> Any:
+                if how == "raises":
+                    stream.close()
+                    raise ValueError("mine")
+                if how == "stops":
+                    self.stop()
+                return self.answer(stream)
+
+            async def answer(self, stream: Any) -> None:
+                await stream.write(b"hello\n")
+                stream.close()
+                if how == "coroutine raises":
+                    raise ValueError("mine")
+
+        return Server()
+
+    async def outcome(kind: Any) -> Any:
+        caplog.clear()
+        server = make(kind)
+        sockets = bind_sockets(0, "127.0.0.1")
+        server.add_sockets(sockets)
+        address = sockets[0].getsockname()
+        answers = []
+        for _ in range(2):
+            try:
+                reader, writer = await asyncio.open_connection(*address)
+                answers.append(await reader.read())
+                writer.close()
+                await writer.wait_closed()
+            except ConnectionError as error:
+                answers.append(type(error).__name__.encode())
+        await asyncio.sleep(0)
+        server.stop()
+        return answers, caplog.text.count("ValueError: mine")
+
+    ours = loop.run_sync(lambda: outcome(TCPServer), timeout=20)
+    assert ours == asyncio.run(outcome(tornado.tcpserver.TCPServer))
