@@ -52,7 +52,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from pollux.fdtable import FdEntry, SelectorView
 from pollux.forking import ForkedPoller, follow
 from pollux.poller import LONGEST_WAIT, READ, WRITE
-from pollux.statistics import SAMPLE_MASK, SUSPICION, LoopStatistics, Tally
+from pollux.statistics import LoopStatistics, Tally
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -162,54 +162,56 @@ class Heart(asyncio.SelectorEventLoop):
         references, unshared = getrefcount, _UNSHARED
         tally = self._tally
         polls = tally.polls
-        iterations = callbacks = handled = 0  # since they were last counted
-        skipped = 0  # iterations without a poll
+        unpolled = callbacks = handled = 0  # since they were last counted: iterations without a poll, and the rest
+        skipped = 0  # iterations since the last poll
         sampling = False  # from this poll to the next, the steps are timed
-        timed = tally.suspicious > 0  # each callback is: one was slow, but which?
-        last_poll = 0.0
+        clocked = tally.unsure > 0  # the clock is looked at before each poll
+        timed = tally.suspicious > 0  # each callback is timed: one was slow, but which?
+        look_again = last_poll = due_time = 0.0
         now = polled = mark = monotonic()  # when the last poll returned, and when step 4 ended
 
         while True:
             # 1. Callbacks.
             left = count = len(ready)
-            callbacks += count
-            if timed or self._debug:
-                self._run_callbacks_timed(count)
-            else:
-                while left:  # a range and its iterator would cost a quarter of a chain
-                    left -= 1
-                    entry = ready.popleft()
-                    if type(entry) is tuple:
-                        callback, args, context = entry
-                        try:
-                            result = context.run(callback, *args) if args else context.run(callback)
-                            if result is not None:
-                                self._callback_returned(callback, result)
-                        except (SystemExit, KeyboardInterrupt):
-                            raise
-                        except BaseException:
-                            self.handle_callback_exception(callback)
-                    else:
-                        try:
-                            args = entry._args
-                            if not args:
-                                if args is not None:  # None: it was cancelled
-                                    entry._context.run(entry._callback)
-                            elif len(args) == 1:  # as tasks are woken; to unpack a tuple costs more than to ask
-                                entry._context.run(entry._callback, args[0])
-                            else:
-                                entry._context.run(entry._callback, *args)
-                        except (SystemExit, KeyboardInterrupt):
-                            raise
-                        except BaseException as error:
-                            self._handle_failed(entry, error)
-                        if references(entry) == unshared:  # nobody but us knows this handle: use it again
-                            entry._callback = self._free
-                            entry._args = entry._context = None
-                            entry._cancelled = False
-                            self._free = entry
-                if count > HANDLE_POOL_SIZE:
-                    self._free = None  # a burst has passed: its handles go back to malloc
+            if count:
+                callbacks += count
+                if timed or self._debug:
+                    self._run_callbacks_timed(count)
+                else:
+                    while left:  # a range and its iterator would cost a quarter of a chain
+                        left -= 1
+                        entry = ready.popleft()
+                        if type(entry) is tuple:
+                            callback, args, context = entry
+                            try:
+                                result = context.run(callback, *args) if args else context.run(callback)
+                                if result is not None:
+                                    self._callback_returned(callback, result)
+                            except (SystemExit, KeyboardInterrupt):
+                                raise
+                            except BaseException:
+                                self.handle_callback_exception(callback)
+                        else:
+                            try:
+                                args = entry._args
+                                if not args:
+                                    if args is not None:  # None: it was cancelled
+                                        entry._context.run(entry._callback)
+                                elif len(args) == 1:  # as tasks are woken; to unpack a tuple costs more than to ask
+                                    entry._context.run(entry._callback, args[0])
+                                else:
+                                    entry._context.run(entry._callback, *args)
+                            except (SystemExit, KeyboardInterrupt):
+                                raise
+                            except BaseException as error:
+                                self._handle_failed(entry, error)
+                            if references(entry) == unshared:  # nobody but us knows this handle: use it again
+                                entry._callback = self._free
+                                entry._args = entry._context = None
+                                entry._cancelled = False
+                                self._free = entry
+                    if count > HANDLE_POOL_SIZE:
+                        self._free = None  # a burst has passed: its handles go back to malloc
 
             # 2. Timeouts that were due when step 3 looked at the clock: callbacks that were queued before a timeout
             # came due run before it.
@@ -217,7 +219,12 @@ class Heart(asyncio.SelectorEventLoop):
                 self._admit_timers()
             timers = self._scheduled
             if timers and timers[0][0] <= now:
-                self._run_due(timers, now)
+                if sampling:
+                    due_time -= monotonic()
+                    self._run_due(timers, now)
+                    due_time += monotonic()
+                else:
+                    self._run_due(timers, now)
                 timers = self._scheduled
 
             # 3. Poll.
@@ -233,30 +240,34 @@ class Heart(asyncio.SelectorEventLoop):
             else:
                 entry = callback = args = context = result = None  # an idle loop keeps nothing alive
                 self._asleep = True
-                now = monotonic()
                 if ready or self._stopping:  # another thread came in between
+                    now = monotonic()
                     timeout = 0.0
                 elif timers:
+                    now = monotonic()
                     timeout = min(max(0.0, timers[0][0] - now), LONGEST_WAIT)
                 else:
                     timeout = None
+                    now = monotonic() if clocked else polled
             if fresh:
                 fresh.clear()
             events_list = self._poller.poll(timeout)
             self._asleep = False
-            busy = now - polled
             polls += 1
-            iterations += 1 + skipped
-            skipped = 0
-            if sampling or timed or busy > SUSPICION or not polls & SAMPLE_MASK:
-                tally.count(polls, iterations, callbacks, handled)
-                iterations = callbacks = handled = 0
-                if sampling:
-                    tally.sample(mark - polled, now - mark, monotonic() - now, busy)
-                sampling = not polls & SAMPLE_MASK
-                timed = tally.is_suspicious(busy)
+            if skipped:
+                unpolled += skipped
+                skipped = 0
+            awake = monotonic()
+            tally.awake = awake
+            if awake > look_again:
+                tally.count(polls, unpolled, callbacks, handled)
+                unpolled = callbacks = handled = 0
+                tally.look(polled, mark, due_time, now, awake)
+                sampling, timed, look_again = tally.sampling, tally.suspicious > 0, tally.look_again
+                clocked = sampling or tally.unsure > 0
+                due_time = 0.0
                 self._free = None  # handles made for other threads join the chain but are never taken from it
-            now = last_poll = polled = mark = monotonic()
+            now = last_poll = polled = mark = awake
 
             # 4. Events.
             for fd, events in events_list:
@@ -282,7 +293,7 @@ class Heart(asyncio.SelectorEventLoop):
                 mark = monotonic()
 
             if self._stopping:
-                tally.count(polls, iterations, callbacks, handled)
+                tally.count(polls, unpolled, callbacks, handled)
                 tally.is_suspicious(monotonic() - polled)
                 return
 
@@ -315,7 +326,6 @@ class Heart(asyncio.SelectorEventLoop):
         pool = self._timer_pool
         tally = self._tally
         timed = self._debug or tally.suspicious
-        started = self.time()
         count = 0
         while timers and timers[0][0] <= now:
             timer = heappop(timers)[2]
@@ -346,7 +356,6 @@ class Heart(asyncio.SelectorEventLoop):
         if self._new_timers:
             self._admit_timers()
         tally.timeouts += count
-        tally.timeout_time += self.time() - started
 
     def _dispatch_asyncio(self, watched: FdEntry, events: int) -> None:
         """Call asyncio's reader and writer; an error or a hang-up wakes both, as asyncio has it."""
@@ -696,13 +705,13 @@ class Heart(asyncio.SelectorEventLoop):
         """Return counts, times and lag so far; see `pollux.statistics`. Call it from any thread."""
         return self._tally.snapshot(len(self._ready), len(self._scheduled) + len(self._new_timers), len(self._entries))
 
-    def busy_since_poll(self) -> tuple[int | None, int]:
-        """Return the thread that runs the loop, None if it sleeps or does not run, and the polls it
-        has counted: it counts them at every 16th.
+    def busy_since(self) -> tuple[int | None, float]:
+        """Return the thread that runs the loop, None if it sleeps or does not run, and the loop's time when the last
+        poll returned.
 
         For `pollux.watchdog`, from its own thread.
         """
-        return None if self._asleep else self._thread_id, self._tally.polls
+        return None if self._asleep else self._thread_id, self._tally.awake
 
     # As a guest of another loop (`pollux.guest`)
 

@@ -1,13 +1,9 @@
 """`Watchdog`: catches a callback that blocks the loop in the act, from another thread.
 
-The loop does nothing for it: it says anyway whether it sleeps, and how often it has polled. The watchdog looks at
-both twice in each threshold. A loop that is awake each time, and whose count of polls has stood still for the
-threshold, is blocked, and the stack of its thread is logged: it shows the line that blocks. Cheap enough for
-production: one wake-up of a thread twice in each threshold.
-
-The loop brings its count up to date with every 16th poll, and after each busy time above 5 ms (see
-`pollux.statistics`). So the count of a busy loop in good health may stand still for up to 16 * 5 ms = 80 ms, and no
-threshold below `LEAST_THRESHOLD` can tell such a loop from a blocked one.
+The loop does nothing for it: it says anyway whether it sleeps, and when its last poll returned. The watchdog looks at
+both twice in each threshold. A loop that is awake each time, and has not polled for the threshold, is blocked, and the
+stack of its thread is logged: it shows the line that blocks. Cheap enough for production: one wake-up of a thread twice
+in each threshold.
 """
 
 from __future__ import annotations
@@ -25,9 +21,6 @@ if TYPE_CHECKING:
     from pollux.ioloop import IOLoop
 
 
-LEAST_THRESHOLD = 0.1  # seconds
-
-
 class Watchdog:
     """Log the stack of the running callback when a loop has been busy with it for too long.
 
@@ -37,18 +30,15 @@ class Watchdog:
             loop.start()
 
     :param loop: the loop; it need not be running yet.
-    :param threshold: seconds, at least 0.1; a callback is reported once, between this and one and a half times this
+    :param threshold: seconds, more than 0; a callback is reported once, between this and one and a half times this
         after it began, and once more, with how long it took, when it is over.
     :ivar blocked: how many times the loop was found blocked.
-    :raises ValueError: `threshold` is below 0.1.
+    :raises ValueError: `threshold` is not above 0.
     """
 
     def __init__(self, loop: IOLoop, threshold: float = 1.0) -> None:
-        if not threshold >= LEAST_THRESHOLD:
-            raise ValueError(
-                f"Watchdog needs a threshold of at least {LEAST_THRESHOLD} seconds, got {threshold!r}: the loop counts "
-                "its polls in batches, so that below this a loop that is merely busy would be called blocked"
-            )
+        if not threshold > 0:
+            raise ValueError(f"Watchdog needs a threshold of more than 0 seconds, got {threshold!r}")
         self.loop = loop
         self.threshold = threshold
         self.blocked = 0
@@ -77,12 +67,12 @@ class Watchdog:
         self.stop()
 
     def _watch(self) -> None:
-        seen = -1  # polls counted at the last look, or -1: the loop was not busy then
+        seen: float | None = None  # when the last poll had returned, at the last look; None: the loop was not busy
         since = 0.0
         reported = False
         while not self._stop.wait(self.threshold / 2):
-            thread, polls = self.loop.busy_since_poll()
-            if thread is not None and polls == seen:
+            thread, polled = self.loop.busy_since()
+            if thread is not None and polled == seen:
                 if not reported and time.monotonic() - since >= self.threshold:
                     reported = True
                     self.blocked += 1
@@ -92,7 +82,7 @@ class Watchdog:
             if reported:
                 gen_log.warning("%r is running again: it was blocked for about %.1f seconds", self.loop, now - since)
                 reported = False
-            seen = -1 if thread is None else polls
+            seen = None if thread is None else polled
             since = now
 
     def _report(self, thread: int) -> None:
