@@ -270,6 +270,7 @@ class LoopHandles(LoopFixtures):
             loop.call_soon(ran.append, "queued last")
 
         for delay in (0.001, 0.01, 0.1, 1.0):
+            run_all(loop)  # what an attempt before has left
             ran.clear()
             due = loop.time() + delay
             loop.call_soon(callback)
