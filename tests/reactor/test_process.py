@@ -430,6 +430,13 @@ def test_initialize_has_nothing_to_do() -> None:
     Subprocess.uninitialize()
 
 
+def test_the_example_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tcp.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Subprocess(" in block]
+    done = script(example)
+    assert (done.stdout, done.stderr) == ("b'pollux\\n' 0\n", "")
+
+
 IN_A_THREAD = """
     import subprocess, sys, threading
     from pollux import IOLoop
