@@ -34,7 +34,6 @@ def test_exports(module: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("number", "printed"),
     [(0, ["3", "[3, 7]", "{'sum': 11}"]), (1, ["Wait", "Task", "await"])],
-    ids=["first", "second"],
 )
 def test_examples_run(number: int, printed: list[str]) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", BLOCKS[number]]
