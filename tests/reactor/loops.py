@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import textwrap
@@ -47,6 +48,23 @@ class Counted:
     def __init__(self, backend: Backend) -> None:
         self.poller = CountingPoller(backend.create())
         self.backend = Backend(backend.name, "counts its polls", lambda: self.poller)
+
+
+class CountingWaker:
+    """Stands in for the socket that wakes the loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self.writes = sock, 0
+
+    def send(self, data: bytes) -> int:
+        self.writes += 1
+        return self.sock.send(data)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
 
 
 def run_script(backend: str, script: str) -> str:

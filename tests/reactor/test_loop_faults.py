@@ -24,7 +24,7 @@ from pollux import ERROR, READ, WRITE, FdLimitError, IOLoop
 from pollux.testing.descriptors import files_allowed, fill, nothing_left_open, pipe, reset, socket_pair, tcp_pair
 from pollux.testing.loop_fixtures import errors_of, finish, start, turn
 from pollux.testing.loop_network import Recorder, echo
-from tests.reactor.loops import BACKENDS, Counted, in_thread, run_script, usable
+from tests.reactor.loops import BACKENDS, Counted, CountingWaker, in_thread, run_script, usable
 
 
 @pytest.fixture(params=list(BACKENDS))
@@ -515,23 +515,6 @@ def test_full_waker_loses_nothing(loop: IOLoop) -> None:
     thread = in_thread(lambda: loop.add_callback(loop.stop))
     start(loop)
     thread.join()
-
-
-class CountingWaker:
-    """Stands in for the socket that wakes the loop."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock, self.writes = sock, 0
-
-    def send(self, data: bytes) -> int:
-        self.writes += 1
-        return self.sock.send(data)
-
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
-    def close(self) -> None:
-        self.sock.close()
 
 
 @pytest.mark.parametrize("method", ["add_callback", "call_soon_threadsafe"])
