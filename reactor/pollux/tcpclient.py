@@ -117,7 +117,7 @@ class _Connecting:
         self.source = source
         self.context = context
         self.max_buffer_size = max_buffer_size
-        self.phase = "resolving the name"
+        self.phase = f"while resolving {host}"
         self.reached: Any = None  # the address
 
     async def run(self, resolver: Resolver, family: socket.AddressFamily, timeout: float | None) -> IOStream:
@@ -129,8 +129,7 @@ class _Connecting:
         except TimeoutError as error:
             if not deadline.expired():  # a resolver's own, or the kernel's ETIMEDOUT
                 raise
-            where = format_address((self.host, self.port))
-            raise TimeoutError(f"connecting to {where}: not done after {timeout:g} s while {self.phase}") from error
+            raise TimeoutError(f"Timeout {self.phase}") from error
 
     def in_turns(self, addresses: Addresses) -> Addresses:
         """Order addresses for trying: the families in turns, beginning with that of the first (RFC 8305 section 4)."""
@@ -148,7 +147,7 @@ class _Connecting:
     async def race(self, addresses: Addresses) -> socket.socket:
         """Connect to one of `addresses`."""
         names = ", ".join(format_address(address) for _, address in addresses)
-        self.phase = f"connecting to {names}"
+        self.phase = f"while connecting to {names}"
         waiting = deque(addresses)
         attempts: dict[asyncio.Future[OSError | None], _Attempt] = {}
         errors: list[tuple[Any, OSError]] = []
@@ -206,7 +205,7 @@ class _Connecting:
 
     async def handshake(self, sock: socket.socket, context: ssl.SSLContext) -> SSLIOStream:
         """Do the TLS handshake as a client, and make a stream of the socket."""
-        self.phase = f"in the TLS handshake with {format_address(self.reached)}"
+        self.phase = f"during TLS handshake with {format_address(self.reached)}"
         try:
             sock.getpeername()  # of a reset connection, wrap_socket would leave its socket open
             sock = context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)

@@ -225,5 +225,5 @@ class TCPServer:
         try:
             await result
         except Exception as error:
-            app_log.error("Error in connection callback", exc_info=True)
+            IOLoop.current().handle_callback_exception(self.handle_stream)
             stream.close(error)

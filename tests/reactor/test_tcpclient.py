@@ -385,9 +385,9 @@ def test_a_source_address_that_cannot_be_used(loop: IOLoop) -> None:
 @contextlib.contextmanager
 def stuck(phase: str) -> Iterator[tuple[TCPClient, Address, dict[str, Any]]]:
     """A client, and arguments that make it hang in `phase`."""
-    if phase == "resolving":
+    if phase == "while resolving":
         yield TCPClient(Hanging()), ("a.example", 1), {}
-    elif phase == "connecting":
+    elif phase == "while connecting":
         with silent() as dead, silent() as other:
             yield TCPClient(Fixed(dead, other)), ("a.example", 1), {}
     else:
@@ -395,7 +395,7 @@ def stuck(phase: str) -> Iterator[tuple[TCPClient, Address, dict[str, Any]]]:
             yield TCPClient(), address, {"ssl_options": {}}
 
 
-PHASES = ["resolving", "connecting", "in the TLS handshake"]
+PHASES = ["while resolving", "while connecting", "during TLS handshake"]
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -403,10 +403,12 @@ def test_timeout(loop: IOLoop, phase: str) -> None:
     async def main() -> None:
         with stuck(phase) as (client, address, options):
             for timeout in (0.02, datetime.timedelta(milliseconds=20)):
-                with pytest.raises(TimeoutError, match=f"{address[0]}:{address[1]}.* 0.02 s while {phase}") as raised:
+                with pytest.raises(TimeoutError, match=f"^Timeout {phase}") as raised:
                     await client.connect(*address, timeout=timeout, **options)
-                if phase == "connecting":
+                if phase == "while connecting":
                     assert str(raised.value).count("127.0.0.1:") == 2  # all the addresses
+                else:
+                    assert address[0] in str(raised.value)
 
     run(loop, main())
 
