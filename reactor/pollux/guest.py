@@ -79,6 +79,7 @@ class Guest:
                 f"backend {self.loop.backend.name!r} cannot run as a guest: its poller has no descriptor that a host "
                 "could watch; choose epoll, kqueue or io_uring"
             )
+        self._poller: HasFileno = poller
         self._fd = poller.fileno()
         self.loop.enter_host()
         host.watch(self._fd, self._turn)
@@ -100,8 +101,14 @@ class Guest:
         elif wait == 0.0:
             self._soon = True
             self.host.call_soon(self._turn_soon)
-        elif wait is not None:
-            self._timer = self.host.call_later(wait, self._turn)
+        else:
+            # Asked before each wait, io_uring first looks at what its handlers have read, and wakes nobody for it.
+            if (fd := self._poller.fileno()) != self._fd:
+                self.host.unwatch(self._fd)
+                self._fd = fd
+                self.host.watch(fd, self._turn)
+            if wait is not None:
+                self._timer = self.host.call_later(wait, self._turn)
 
     def _turn_soon(self) -> None:
         if self._soon:  # else a descriptor has brought the turn already

@@ -374,30 +374,6 @@ def test_descriptor_asked_for_once_stays_true(poller: UringPoller) -> None:
         assert checked(poller.poll(0)) == {reader: READ}
 
 
-@pytest.mark.parametrize("wait", ["poll", "epoll"])
-def test_host_that_waits_is_woken(poller: UringPoller, wait: str) -> None:
-    """What becomes ready during the wait ends it, the first time and the next."""
-    with socket_pair() as (ours, peer), ExitStack() as stack:
-        poller.register(ours.fileno(), READ)
-        assert poller.poll(0) == []
-        watch: select.poll | select.epoll = select.poll() if wait == "poll" else stack.enter_context(select.epoll())
-        watch.register(poller.fileno(), READ)
-        limit = 10_000 if wait == "poll" else 10
-        for _ in range(3):
-            with alarm(0.02, lambda _number, _frame: peer.send(b"x")):
-                assert watch.poll(limit), "not woken"
-            assert checked(poller.poll(0)) == {ours.fileno(): READ}
-            drain(ours)
-            assert poller.poll(0) == []
-            thread = threading.Timer(0.02, peer.send, (b"x",))
-            thread.start()
-            assert watch.poll(limit), "not woken by another thread"
-            thread.join()
-            assert checked(poller.poll(0)) == {ours.fileno(): READ}
-            drain(ours)
-            assert poller.poll(0) == []
-
-
 # The kernel's forms
 
 

@@ -249,6 +249,45 @@ def test_an_idle_guest_costs_the_host_nothing(backend: str) -> None:
     asyncio.run(host())
 
 
+def test_an_event_costs_one_turn(backend: str) -> None:
+    """What the handler has read does not wake the guest again."""
+
+    async def host() -> None:
+        near, far = socket.socketpair()
+        with Guest(AsyncioHost(), backend) as guest:
+            turns = 0
+            turn = guest.loop.turn
+
+            def counted() -> tuple[float | None, bool]:
+                nonlocal turns
+                turns += 1
+                return turn()
+
+            guest.loop.turn = counted  # type: ignore[method-assign]
+            done = asyncio.Event()
+
+            def handler(sock: socket.socket, events: int) -> None:
+                sock.recv(10)
+                done.set()
+
+            guest.loop.add_handler(near, handler, IOLoop.READ)
+            for _ in range(3):
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                turns = 0
+                done.clear()
+                far.send(b"x")
+                await done.wait()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert turns == 1
+            guest.loop.remove_handler(near)
+        near.close()
+        far.close()
+
+    asyncio.run(host())
+
+
 def test_stop_closes_the_guest(backend: str) -> None:
     async def host() -> None:
         stopped = asyncio.Event()
@@ -273,19 +312,20 @@ def test_a_raising_callback_is_logged_and_the_guest_lives(
     assert "ZeroDivisionError" in caplog.text
 
 
+async def _waits_and_cleans_up(seen: list[str]) -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.001)
+        seen.append("cleaned up")
+        raise
+
+
 def test_cancelling_the_asyncio_host_cancels_main(backend: str) -> None:
     seen: list[str] = []
 
-    async def main() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            await asyncio.sleep(0.001)
-            seen.append("cleaned up")
-            raise
-
     async def host() -> None:
-        task = asyncio.create_task(run_in_asyncio(main(), backend=backend))
+        task = asyncio.create_task(run_in_asyncio(_waits_and_cleans_up(seen), backend=backend))
         await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -298,17 +338,9 @@ def test_cancelling_the_asyncio_host_cancels_main(backend: str) -> None:
 def test_cancelling_the_trio_host_cancels_main(backend: str) -> None:
     seen: list[str] = []
 
-    async def main() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            await asyncio.sleep(0.001)
-            seen.append("cleaned up")
-            raise
-
     async def host() -> None:
         with trio.move_on_after(0.01) as scope:
-            await run_in_trio(main(), backend=backend)
+            await run_in_trio(_waits_and_cleans_up(seen), backend=backend)
         assert scope.cancelled_caught
 
     trio.run(host)

@@ -1,16 +1,18 @@
 """Timeouts, threads and signals: the part of `PollerSuite` on the wait."""
 
 import os
+import select
 import signal
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from types import FrameType
 
 import pytest
 
-from pollux.poller import LONGEST_WAIT, READ, Poller
-from pollux.testing.descriptors import PATIENCE, alarm, checked, pipe, settle, socket_pair, wait_for
+from pollux.poller import LONGEST_WAIT, READ, HasFileno, Poller
+from pollux.testing.descriptors import PATIENCE, alarm, checked, drain, pipe, settle, socket_pair, wait_for
 
 
 class PollerWaiting:
@@ -101,3 +103,35 @@ class PollerWaiting:
                 wait_for(poller, ours.fileno(), READ)
             peer.send(b"x")
             wait_for(poller, ours.fileno(), READ)
+
+    # A host that waits on the poller's own descriptor
+
+    @pytest.mark.parametrize("host", ["poll", "epoll"])
+    @pytest.mark.parametrize("ask", ["once", "before each wait"])
+    def test_host_that_waits_is_woken(self, poller: Poller, host: str, ask: str) -> None:
+        """What becomes ready during the wait ends it, the first time and the next, whoever made it ready."""
+        if not isinstance(poller, HasFileno):
+            pytest.skip("this poller has no descriptor of its own (`fileno` is optional)")
+        if not hasattr(select, host):
+            pytest.skip(f"this system has no select.{host}")
+        with socket_pair() as (ours, peer), ExitStack() as stack:
+            poller.register(ours.fileno(), READ)
+            assert poller.poll(0) == []
+            watch = select.poll() if host == "poll" else stack.enter_context(select.epoll())
+            watch.register(poller.fileno(), select.POLLIN)
+            limit = PATIENCE * (1000 if host == "poll" else 1)
+            for _ in range(3):
+                for by_thread in (False, True):
+                    if ask == "before each wait":
+                        assert poller.fileno() >= 0
+                    if by_thread:
+                        thread = threading.Timer(0.02, peer.send, (b"x",))
+                        thread.start()
+                        assert watch.poll(limit), "not woken by another thread"
+                        thread.join()
+                    else:
+                        with alarm(0.02, lambda _number, _frame: peer.send(b"x")):
+                            assert watch.poll(limit), "not woken"
+                    assert wait_for(poller, ours.fileno(), READ) == READ
+                    drain(ours)
+                    settle(poller, ours.fileno(), READ)
