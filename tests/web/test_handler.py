@@ -595,7 +595,7 @@ def test_add_handlers_and_settings(web: Web) -> None:
             self.write(self.settings["word"])
 
     application = Application(word="here")
-    application.add_handlers([("/late", Show)])
+    application.add_handlers(".*", [("/late", Show)])
     server = web.serve(application)
     assert web.run(web.ask(server, get("/late"))).body == b"here"
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pollux_http import HTTPServerRequest
 from pollux_web import Application, RequestHandler, URLSpec, url
-from pollux_web.routing import RouteTable
+from pollux_web.handler_router import HandlerRouter
 
 
 class A(RequestHandler):
@@ -25,24 +26,28 @@ class C(RequestHandler):
     pass
 
 
-def look_up(table: RouteTable, path: str) -> Any:
+def router(*rules: Any) -> HandlerRouter:
+    return Application(rules).wildcard_router
+
+
+def look_up(table: HandlerRouter, path: str) -> Any:
     """As `Application` does."""
-    return table.literals.get(path) or table.find(path)
+    return table.lookup(HTTPServerRequest("GET", path), path)
 
 
-def found(table: RouteTable, path: str) -> Any:
+def found(table: HandlerRouter, path: str) -> Any:
     match = look_up(table, path)
     return match and (match[0].__name__, *match[1:])
 
 
 def test_the_first_that_matches_wins() -> None:
-    table = RouteTable([URLSpec("/a", A), URLSpec("/(.)", B), URLSpec("/b", C), URLSpec("/a", C), URLSpec("/cc", C)])
+    table = router(URLSpec("/a", A), URLSpec("/(.)", B), URLSpec("/b", C), URLSpec("/a", C), URLSpec("/cc", C))
     assert found(table, "/a") == ("A", {}, (), {})
     assert found(table, "/b") == ("B", {}, ("b",), {})
     assert found(table, "/cc") == ("C", {}, (), {})
     assert found(table, "/ccc") is None
     assert found(table, "") is None
-    table.add([URLSpec("/late", A), URLSpec("/cc", A)])
+    table.add_rules([URLSpec("/late", A), URLSpec("/cc", A)])
     assert found(table, "/late") == ("A", {}, (), {})
     assert found(table, "/cc") == ("C", {}, (), {})
 
@@ -63,14 +68,18 @@ def test_the_first_that_matches_wins() -> None:
     ],
 )
 def test_the_whole_path_matches(pattern: str, yes: list[str], no: list[str]) -> None:
-    table = RouteTable([URLSpec(pattern, A)])
+    table = router(URLSpec(pattern, A))
     assert [path for path in yes if look_up(table, path) is None] == []
     assert [path for path in no if look_up(table, path) is not None] == []
 
 
 def test_named_groups_go_by_keyword_and_the_others_are_left_out() -> None:
-    table = RouteTable([URLSpec("/(x)/(?P<name>.*)", A, {"k": 1}, name="n")])
-    assert found(table, "/x/%41%ff%zz") == ("A", {"k": 1}, (), {"name": "A\ufffd%zz"})
+    table = router(URLSpec("/(x)/(?P<name>.*)", A, {"k": 1}, name="n"))
+    assert found(table, "/x/%41%zz") == ("A", {"k": 1}, (), {"name": "A%zz"})
+
+
+def test_groups_that_are_no_utf8_are_left_to_the_handler() -> None:
+    assert found(router(("/(.*)/(.*)", A)), "/%41/%ff") == ("A", {}, (b"A", b"\xff"), {})
 
 
 def test_a_wrong_pattern_is_told() -> None:
@@ -92,6 +101,6 @@ PATTERNS = ["/a", "/b", "/a$", r"/a\.b", "/.", "/(.)", "/a|/b", "/(?P<x>.*)", "/
 )
 @settings(max_examples=300, deadline=None, database=None)
 def test_literals_make_no_difference(chosen: list[tuple[str, type[RequestHandler]]], path: str) -> None:
-    match = look_up(RouteTable(URLSpec(*route) for route in chosen), path)
+    match = look_up(router(*chosen), path)
     expected = next((handler for pattern, handler in chosen if re.fullmatch(pattern, path)), None)
     assert (match[0] if match else None) is expected

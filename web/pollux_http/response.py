@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http
 import re
+from collections import defaultdict
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -20,9 +21,10 @@ from pollux_http.headers import HTTPHeaders, problem_of
 SERVER_NAME = "Pollux/0.1.0"
 HTML = "text/html; charset=UTF-8"
 
-MAX_PLAIN = 1024  # heads kept: entity tags make as many as there are answers; 1,024 are some 300 KB
+# What is sent again and again is hashed once a second: up to 256 bodies of a kilobyte for each content type.
+SHORT_BODY = 1024  # bytes
+MAX_ANSWERS = 256
 
-_ETAG = "\r\nEtag: "
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 _FORBIDDEN_IN_REASON = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9112 4: reason-phrase
 
@@ -47,45 +49,54 @@ def bodiless(status: int) -> bool:
     return status < 200 or status in (204, 304)
 
 
-def tagged(content_type: str, etag: str) -> str:
-    """Return what `ServerConnection.respond` takes for a content type when an entity tag is to go with it. Only for
-    responses that are plain (see `HTTPServerRequest.plain`)."""
-    return f"{content_type}{_ETAG}{etag}"
-
-
 class ResponseHeads:
     """Makes response heads; the parts that stay the same for a second are kept. `refresh` is called each second."""
 
-    __slots__ = ("date", "plain")
+    __slots__ = ("answers", "date", "plain")
 
     def __init__(self) -> None:
         self.plain: dict[str, bytes] = {}
+        self.answers: defaultdict[str, dict[bytes, bytes]] = defaultdict(dict)  # by content type and body
         self.refresh()
 
     def refresh(self) -> None:
         """Take the time for `Date` (RFC 9110 6.6.1) anew."""
         self.date = formatdate(usegmt=True)
         self.plain.clear()
+        self.answers.clear()
 
-    def make_plain(self, key: str) -> bytes:
+    def make_plain(self, content_type: str) -> bytes:
         """Make the head of a 200 to a kept-alive HTTP/1.1 request, without special headers, up to "Content-Length: ".
 
         It is kept in `plain`, for this second.
 
-        :param key: the content type, or what `tagged` made of it and an entity tag.
-        :raises HTTPInputError: a header cannot hold it.
+        :raises HTTPInputError: a header cannot hold the content type.
         """
-        content_type, tagged, etag = key.partition(_ETAG)
-        if (problem := problem_of("Content-Type", content_type) or problem_of("Etag", etag)) is not None:
+        if (problem := problem_of("Content-Type", content_type)) is not None:
             raise HTTPInputError(problem)
         head = (
-            f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}{tagged}{etag}\r\n"
+            f"HTTP/1.1 200 OK\r\nServer: {SERVER_NAME}\r\nContent-Type: {content_type}\r\n"
             f"Date: {self.date}\r\nContent-Length: "
         )
-        if len(self.plain) >= MAX_PLAIN:
-            self.plain.clear()
-        self.plain[key] = result = head.encode("latin-1")
+        self.plain[content_type] = result = head.encode("latin-1")
         return result
+
+    def answer(self, content_type: str, body: bytes, etag: str) -> tuple[bytes, bytes]:
+        """Make such a response whole, with an entity tag. A short one is kept in `answers`, for this second.
+
+        :param etag: ASCII, with its quotes.
+        :returns: head and body, or all of it and nothing.
+        """
+        length = len(body)
+        plain = self.plain.get(content_type) or self.make_plain(content_type)
+        head = b"%b%d\r\nEtag: %b\r\n\r\n" % (plain, length, etag.encode("ascii"))
+        if length > SHORT_BODY:
+            return head, body
+        answers = self.answers[content_type]
+        if len(answers) >= MAX_ANSWERS:
+            answers.clear()
+        answers[body] = whole = head + body
+        return whole, b""
 
     def full(
         self,

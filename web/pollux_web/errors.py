@@ -1,6 +1,8 @@
-"""`HTTPError`: what a handler raises to end a request with a status."""
+"""`HTTPError`, `MissingArgumentError`, `Finish`: what a handler raises to end a request."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pollux_http.response import check_reason, reason_phrase
 
@@ -11,6 +13,7 @@ class HTTPError(Exception):
     :param status_code: 400 to 599 as a rule.
     :param log_message: for the log, never for the client; `%`-formatted with `args` if there are any.
     :param reason: the reason phrase, for the client; None for the usual one.
+    :raises ValueError: the reason contains CR, LF or another control character.
     """
 
     def __init__(
@@ -22,16 +25,32 @@ class HTTPError(Exception):
         self.args = args
         self.reason = check_reason(reason) if reason is not None else None
 
+    def get_message(self) -> str | None:
+        """Return the message for the log, formatted; None if there is none."""
+        if self.log_message is None or not self.args:
+            return self.log_message
+        return self.log_message % self.args
+
     def __str__(self) -> str:
         message = f"HTTP {self.status_code}: {self.reason or reason_phrase(self.status_code)}"
         if self.log_message is None:
             return message
-        return f"{message} ({self.log_message % self.args if self.args else self.log_message})"
+        return f"{message} ({self.get_message()})"
 
 
 class MissingArgumentError(HTTPError):
     """A required argument is missing: 400. `arg_name` says which."""
 
     def __init__(self, arg_name: str) -> None:
-        super().__init__(400, f"Missing argument {arg_name}")
+        super().__init__(400, "Missing argument %s", arg_name)
         self.arg_name = arg_name
+
+
+class Finish(Exception):  # noqa: N818  # Tornado's name
+    """End the request without an error: what was written and set is sent, unless it is finished already.
+
+    :param args: for `RequestHandler.finish`: `raise Finish("done")`.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
