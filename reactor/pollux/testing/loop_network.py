@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,52 @@ class LoopNetwork(LoopFixtures):
                         await task
                     await loop.sock_sendall(peer, b"y")
                     assert await loop.sock_recv(client, 1) == b"y"
+
+        finish(loop, main())
+        finish(loop, loop.shutdown_default_executor())
+
+    def test_socket_methods_for_datagrams(self, loop: Any) -> None:
+        """`sock_sendto`, `sock_recvfrom`, `sock_recvfrom_into`: one waits until there is something."""
+
+        async def main() -> None:
+            with (
+                socket.socket(type=socket.SOCK_DGRAM) as ours,
+                socket.socket(type=socket.SOCK_DGRAM) as theirs,
+            ):
+                for sock in (ours, theirs):
+                    sock.setblocking(False)
+                    sock.bind(("127.0.0.1", 0))
+                waiting = loop.create_task(loop.sock_recvfrom(theirs, 100))
+                await asyncio.sleep(0)
+                assert await loop.sock_sendto(ours, b"hello", theirs.getsockname()) == 5
+                assert await waiting == (b"hello", ours.getsockname())
+                buffer = bytearray(100)
+                back = loop.create_task(loop.sock_recvfrom_into(ours, buffer))
+                await asyncio.sleep(0)
+                await loop.sock_sendto(theirs, b"back", ours.getsockname())
+                assert await back == (4, theirs.getsockname())
+                assert buffer[:4] == b"back"
+
+        finish(loop, main())
+
+    @pytest.mark.parametrize("in_memory", [False, True], ids=["file", "in memory"])
+    def test_sendfile(self, loop: Any, tmp_path: Path, in_memory: bool) -> None:
+        """A file goes out between two writes, by the kernel; one that the kernel does not know, in pieces."""
+        (tmp_path / "file").write_bytes(MUCH)
+
+        async def main() -> None:
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(b"before")
+                with io.BytesIO(MUCH) if in_memory else (tmp_path / "file").open("rb") as file:
+                    assert await loop.sendfile(writer.transport, file, fallback=in_memory) == len(MUCH)
+                writer.write(b"after")
+                writer.close()
+
+            async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                assert await reader.read() == b"before" + MUCH + b"after"
+                writer.close()
+                await writer.wait_closed()
 
         finish(loop, main())
         finish(loop, loop.shutdown_default_executor())
