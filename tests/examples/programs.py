@@ -1,0 +1,19 @@
+"""Runs an example in a process of its own, on a poller that is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.architecture.test_rooms import ROOT
+from tests.reactor.loops import usable
+
+
+def output(backend: str, example: str, *arguments: str) -> list[str]:
+    """Return the lines that `examples/<example>` prints; any warning is an error, and so is a word on stderr."""
+    command = [sys.executable, "-X", "dev", "-W", "error", str(ROOT / "examples" / example), *arguments]
+    environment = os.environ | {"POLLUX_BACKEND": usable(backend).name}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
