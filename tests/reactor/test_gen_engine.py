@@ -6,14 +6,21 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 
 from pollux import IOLoop, gen
-from pollux.stack_context import ExceptionStackContext, NullContext, StackContext, StackContextInconsistentError
-from tests.reactor.gen_scenarios import Failure, Steps, answer, clean_loop, fail, run
+from pollux.stack_context import (
+    ExceptionStackContext,
+    NullContext,
+    StackContext,
+    StackContextInconsistentError,
+    run_with_stack_context,
+)
+from tests.reactor.gen_scenarios import Failure, Steps, answer, clean_loop, fail, later, run
 from tests.reactor.loops import BACKENDS
 
 
@@ -176,15 +183,96 @@ def test_null_context_lets_it_pass_by(loop: IOLoop, caplog: pytest.LogCaptureFix
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["for the log"]
 
 
-def test_yield_inside_a_stack_context_is_refused(loop: IOLoop) -> None:
+@pytest.mark.parametrize("before", [None, gen.moment])
+def test_yield_inside_a_stack_context_is_refused(loop: IOLoop, before: Any) -> None:
+    left: list[str] = []
+
+    @contextmanager
+    def surround() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            left.append("left")
+
     @gen.coroutine
     def works() -> Steps:
-        with StackContext(partial(ExceptionStackContext, lambda *_error: False)):
-            yield gen.maybe_future("done: nobody else runs, so nothing is wrong")
-            yield gen.moment
+        if before is not None:
+            yield before
+        with pytest.raises(StackContextInconsistentError, match="yield run_with_stack_context"):
+            with StackContext(surround):
+                yield gen.maybe_future("done: nobody else runs, so nothing is wrong")
+                assert left == []
+                yield gen.moment
+        assert left == ["left"]
+        yield gen.moment
+        return (yield run_with_stack_context(StackContext(surround), later))
 
-    with pytest.raises(StackContextInconsistentError, match="yield run_with_stack_context"):
-        run(loop, works)
+    run(loop, works)
+    assert left == ["left", "left"]
+
+
+@pytest.mark.parametrize("decorator", [gen.coroutine, gen.engine])
+def test_every_step_runs_inside_the_callers_contexts(loop: IOLoop, decorator: Callable[..., Any]) -> None:
+    """And not when others run."""
+    inside: list[str] = []
+
+    @contextmanager
+    def surround(name: str) -> Iterator[None]:
+        inside.append(name)
+        yield
+        assert inside.pop() == name
+
+    @decorator
+    def works(done: Callable[[list[list[str]]], None]) -> Steps:
+        seen = [[*inside]]
+        yield later()
+        seen.append([*inside])
+        answer(None, (yield gen.Callback("key")))
+        yield gen.Wait("key")
+        seen.append([*inside])
+        yield gen.moment
+        seen.append([*inside])
+        loop.add_callback(fail, Failure())
+        with pytest.raises(Failure):
+            yield asyncio.Future()
+        seen.append([*inside])
+        done(seen)
+
+    async def main() -> None:
+        for deactivating in (False, True):
+            done = asyncio.Future[list[list[str]]]()
+            with StackContext(partial(surround, "outer")), StackContext(partial(surround, "inner")) as deactivate:
+                works(done.set_result)
+            assert inside == []
+            if deactivating:
+                deactivate()
+            while not done.done():
+                await gen.moment
+                assert inside == []
+            both = ["outer", "inner"]
+            assert done.result() == [both, *[["outer"] if deactivating else both] * 4]
+
+    run(loop, main)
+
+
+def test_second_exception_goes_on_outward(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
+    """Only one can be thrown into a generator that waits once."""
+
+    def works(callback: Callable[[Any], None]) -> Steps:
+        loop.add_callback(fail, Failure("first"))
+        loop.add_callback(fail, Failure("second"))
+        with pytest.raises(Failure, match="first"):
+            yield asyncio.Future()
+        yield gen.moment
+        callback("through")
+
+    def outer(callback: Callable[[Any], None]) -> Steps:
+        try:
+            yield gen.Task(gen.engine(works))
+        except Failure as error:
+            callback(str(error))
+
+    assert run_engine(loop, outer) == "second"
 
 
 def test_keys_outlive_nothing(loop: IOLoop) -> None:

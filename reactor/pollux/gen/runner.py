@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future, Task
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,21 @@ from pollux.gen.errors import LeakedCallbackError, Return
 from pollux.gen.keys import Keys
 from pollux.gen.points import has_points
 from pollux.log import app_log
-from pollux.stack_context import ExceptionStackContext, StackContextInconsistentError, entered
+from pollux.stack_context import (
+    Contexts,
+    ExceptionStackContext,
+    StackContext,
+    StackContextInconsistentError,
+    entered,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from pollux.ioloop import IOLoop
+
+
+def _active(contexts: Contexts | None) -> list[StackContext]:
+    return [context for context in contexts or () if context.active]
 
 
 class Runner(asyncio.Future[Any]):
@@ -39,7 +50,7 @@ class Runner(asyncio.Future[Any]):
     :param context: what the generator runs in.
     """
 
-    __slots__ = ("_context", "_entered", "_generator", "_keys", "_waiting")
+    __slots__ = ("_context", "_entered", "_generator", "_keys", "_resume", "_waiting")
 
     def __init__(self, generator: Generator[Any, Any, Any] | None, context: Context, loop: IOLoop) -> None:
         super().__init__(loop=loop)
@@ -47,7 +58,8 @@ class Runner(asyncio.Future[Any]):
         self._context: Context | None = context
         self._entered = entered.get()  # the stack contexts that belong to the generator
         self._keys: Keys | None = None
-        self._waiting: Any = None  # for what; None while the generator runs, and after its end
+        self._waiting: Any = None  # for what
+        self._resume: Callable[[Any], None] | None = None  # what goes on; None while the generator runs, or must
 
     def start(self, generator: Generator[Any, Any, Any]) -> None:
         """Run a generator from its beginning. Called in its context."""
@@ -58,18 +70,16 @@ class Runner(asyncio.Future[Any]):
     def take(self, yielded: Any) -> None:
         """Go on with what the generator has yielded first. Called in its context."""
         future = yielded if type(yielded) is Future else self._convert(yielded)
-        if future.done():
+        if future.done() or (future := self._wait_for(future)) is not None:
             self._waiting = future
             self._step(future)
-        else:
-            self._wait_for(future)
 
     def _step(self, future: Any) -> None:
         """`future` is done: run the generator until it waits for something that is not."""
         generator = self._generator
         if future is not self._waiting or generator is None:
             return  # an exception has come before it, see handle_exception
-        self._waiting = None
+        self._waiting = self._resume = None
         while True:
             failure: BaseException | None = None
             try:
@@ -94,19 +104,31 @@ class Runner(asyncio.Future[Any]):
                 return
             cls = type(yielded)
             future = yielded if cls is Future or cls is Runner or cls is Task else self._convert(yielded)
-            if not future.done():
-                self._wait_for(future)
+            if not future.done() and (future := self._wait_for(future)) is None:
                 return
 
-    def _wait_for(self, future: Any) -> None:
-        if entered.get() is not self._entered:
-            error = StackContextInconsistentError(
-                f"yielded {future!r} inside a `with StackContext` block, which would stay entered while others run: "
-                "yield run_with_stack_context(context, function) instead"
-            )
-            future = failed_future(error, self.get_loop())  # type: ignore[arg-type]
+    def _wait_for(self, future: Any) -> asyncio.Future[Any] | None:
+        """Suspend the generator. What surrounds it, if anything does, surrounds its next step.
+
+        :returns: None; a future that has failed if the generator must not be suspended here.
+        """
+        found = entered.get()
+        if found is not self._entered:
+            if _active(found) != _active(self._entered):
+                return self._failed(
+                    StackContextInconsistentError(
+                        f"yielded {future!r} inside a `with StackContext` block, which would stay entered while others "
+                        "run: yield run_with_stack_context(context, function) instead"
+                    )
+                )
+            self._entered = found
         self._waiting = future
-        future.add_done_callback(self._step, context=self._context)
+        self._resume = resume = self._step if found is None else wrap(self._step)
+        future.add_done_callback(resume, context=self._context)
+        return None
+
+    def _failed(self, error: BaseException) -> asyncio.Future[Any]:
+        return failed_future(error, self.get_loop())  # type: ignore[arg-type]  # coroutine and engine gave an IOLoop
 
     def _convert(self, yielded: Any) -> Any:
         """Return what to wait for; a future that has failed if there is no such thing."""
@@ -117,14 +139,14 @@ class Runner(asyncio.Future[Any]):
         except Exception as error:
             if self._keys is not None:
                 self._keys.abandon()
-            return failed_future(without_our_frame(error), self.get_loop())  # type: ignore[arg-type]
+            return self._failed(without_our_frame(error))
 
     def keys(self) -> Keys:
         """Return the keys of the generator. With them begins the stack context that throws into it what its callbacks
         raise. Called in its context.
         """
         if self._keys is None:
-            self._keys = Keys(self.get_loop())  # type: ignore[arg-type]  # coroutine and engine gave an IOLoop
+            self._keys = Keys(self.get_loop())  # type: ignore[arg-type]  # as above
             self._keys.guard = guard = ExceptionStackContext(self.handle_exception)
             guard.__enter__()  # for good: the context is the generator's own, and ends with it
             self._entered = entered.get()
@@ -133,17 +155,18 @@ class Runner(asyncio.Future[Any]):
     def handle_exception(
         self, _kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
     ) -> bool:
-        """Throw a callback's exception into the generator, where it waits.
+        """Have a callback's exception thrown into the generator, where it waits.
 
-        :returns: whether that was possible: not if the generator runs, or has ended. Nor is it for what is no
-            `Exception`: those end programs, not waits.
+        :returns: whether that is possible: not if the generator runs, or has ended, or if another exception has come
+            first. Nor is it for what is no `Exception`: those end programs, not waits.
         """
-        if self._waiting is None or self._context is None or not isinstance(error, Exception):
+        if self._resume is None or not isinstance(error, Exception):
             return False
         if self._keys is not None:
             self._keys.abandon()
-        self._waiting = failed_future(error, self.get_loop())  # type: ignore[arg-type]
-        self._context.run(self._step, self._waiting)
+        self._waiting = self._failed(error)
+        self._waiting.add_done_callback(self._resume, context=self._context)
+        self._resume = None
         return True
 
     def _finish(self, value: Any) -> None:
