@@ -54,6 +54,19 @@ def add_callback_one(loop: Loop, operations: int) -> None:
     chains(loop, getattr(loop, "add_callback", loop.call_soon), 1, operations)
 
 
+def add_callback_in_context(loop: Loop, operations: int) -> None:
+    """As `add_callback_ten`, with a stack context entered: each callback is run inside it. What that costs is the
+    difference; where none is entered, `add_callback_ten` has the cost of asking. Other loops have no stack contexts.
+    """
+    schedule = getattr(loop, "add_callback", None)
+    if schedule is None:
+        return add_callback_ten(loop, operations)
+    from pollux.stack_context import ExceptionStackContext
+
+    with ExceptionStackContext(lambda kind, error, traceback: False):
+        return chains(loop, schedule, 10, operations)
+
+
 def call_later_cancel(loop: Loop, operations: int) -> None:
     """Timers of a minute, cancelled at once, a hundred in each iteration: what a timeout that never fires costs."""
     call_later = loop.call_later
@@ -134,6 +147,11 @@ CASES: dict[str, tuple[Callable[[Loop, int], None], str, int]] = {
     "call-soon-one": (call_soon_one, "call_soon, one chain (a poll each)", 50_000),
     "add-callback-ten": (add_callback_ten, "add_callback (others: call_soon), ten chains", 100_000),
     "add-callback-one": (add_callback_one, "add_callback (others: call_soon), one chain", 50_000),
+    "add-callback-context": (
+        add_callback_in_context,
+        "add_callback in a stack context (others: call_soon), ten chains",
+        100_000,
+    ),
     "call-later-cancel": (call_later_cancel, "call_later + cancel", 40_000),
     "call-later-fire": (call_later_fire, "call_later, fire", 20_000),
     "sleep-zero": (sleep_zero, "await sleep(0)", 50_000),
