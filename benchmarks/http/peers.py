@@ -19,9 +19,12 @@ def _script(name: str, *arguments: str) -> Callable[[Site], list[str]]:
     return lambda site: [sys.executable, str(SERVERS / name), str(site.port), *arguments]
 
 
-def _pollux(site: Site) -> list[str]:
-    command = [sys.executable, "-m", "pollux", "serve", f"{SERVERS / 'pollux_app.py'}:app", "--port", str(site.port)]
-    return command if site.backend is None else [*command, "--backend", site.backend]
+def _pollux(app: str) -> Callable[[Site], list[str]]:
+    def command(site: Site) -> list[str]:
+        words = [sys.executable, "-m", "pollux", "serve", f"{SERVERS / app}.py:app", "--port", str(site.port)]
+        return words if site.backend is None else [*words, "--backend", site.backend]
+
+    return command
 
 
 def _granian(interface: str) -> Callable[[Site], list[str]]:
@@ -33,11 +36,11 @@ def _granian(interface: str) -> Callable[[Site], list[str]]:
     ]
 
 
-def _uvicorn(site: Site) -> list[str]:
+def _uvicorn(app: str) -> Callable[[Site], list[str]]:
     options = "--loop uvloop --http httptools --ws none --lifespan off --no-access-log --log-level error"
-    return [
+    return lambda site: [
         *(sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(site.port), *options.split()),
-        *("--timeout-keep-alive", "3600", "--backlog", "4096", "--app-dir", str(SERVERS), "asgi_app:app"),
+        *("--timeout-keep-alive", "3600", "--backlog", "4096", "--app-dir", str(SERVERS), f"{app}:app"),
     ]
 
 
@@ -52,12 +55,25 @@ def _python_floor(site: Site) -> list[str]:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("pollux", _pollux, ("pollux",), ("pollux", "pollux_web", "httptools")),
+        Peer("pollux", _pollux("pollux_app"), ("pollux",), ("pollux", "pollux_web", "httptools")),
+        Peer("pollux-asgi", _pollux("asgi_app"), ("pollux",), ("pollux", "pollux_web", "httptools")),
+        Peer(
+            "pollux-starlette",
+            _pollux("starlette_app"),
+            ("pollux", "starlette"),
+            ("pollux", "pollux_web", "httptools", "starlette"),
+        ),
         Peer("socketify", _script("socketify_app.py"), ("socketify",), ("socketify",)),
         Peer("socketify-pool", _script("socketify_app.py", "200000"), ("socketify",), ("socketify",)),
         Peer("granian-rsgi", _granian("rsgi"), ("granian", "uvloop"), ("granian", "uvloop")),
         Peer("granian-asgi", _granian("asgi"), ("granian", "uvloop"), ("granian", "uvloop")),
-        Peer("uvicorn", _uvicorn, ("uvicorn", "uvloop", "httptools"), ("uvicorn", "uvloop", "httptools")),
+        Peer("uvicorn", _uvicorn("asgi_app"), ("uvicorn", "uvloop", "httptools"), ("uvicorn", "uvloop", "httptools")),
+        Peer(
+            "uvicorn-starlette",
+            _uvicorn("starlette_app"),
+            ("uvicorn", "uvloop", "httptools", "starlette"),
+            ("uvicorn", "uvloop", "httptools", "starlette"),
+        ),
         Peer("aiohttp", _script("aiohttp_app.py"), ("aiohttp", "uvloop"), ("aiohttp", "uvloop")),
         Peer("tornado", _script("tornado_app.py"), ("tornado",), ("tornado",)),
         Peer("python-floor", _python_floor, ("httptools",), ("httptools",)),

@@ -160,7 +160,8 @@ def _backends(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    settings = {name: config.setting(name) for name in config.OPTIONS}
+    options = config.options()
+    settings = {name: _shown(name, config.setting(name)) for name in options}
     file = config.config_file()
     choice = config.choose_backend()
     if arguments.json:
@@ -175,11 +176,16 @@ def _config(arguments: argparse.Namespace) -> int:
         return 0
     rows = [("NAME", "VALUE", "ORIGIN", "MEANING")]
     for name, found in settings.items():
-        rows.append((name, _as_written(found.value), found.origin, config.OPTIONS[name].summary))
+        rows.append((name, _as_written(found.value), found.origin, options[name].summary))
     _print_table(rows)
     print(f"\nbackend chosen: {choice.backend.name}, by {choice.origin}")
     print(f"config file: {file.path}" if file else "config file: none from the current directory upward")
     return 0
+
+
+def _shown(name: str, found: config.Setting) -> config.Setting:
+    """Return what may be printed: logs and bug reports are no place for a secret."""
+    return config.Setting("***", found.origin) if name.endswith("password") and found.value else found
 
 
 def _as_written(value: object) -> str:

@@ -51,39 +51,39 @@ class Option:
     """A setting that exists.
 
     :param name: its key in the file; upper-cased after `POLLUX_` it is the environment variable.
-    :param kind: str, int or bool. In the environment a bool is one of 1/0, true/false, yes/no, on/off.
+    :param kind: str, int, float or bool. In the environment a bool is one of 1/0, true/false, yes/no, on/off. An int
+        will do for a float.
     :param default: the value if nobody says anything.
     :param expected: what a right value is, as in "expected ...".
     :param accepted: the right values, where they can be told; words are compared in lower case.
     """
 
     name: str
-    kind: type[str] | type[int] | type[bool]
-    default: str | int | bool | None
+    kind: type[str] | type[int] | type[float] | type[bool]
+    default: str | int | float | bool | None
     summary: str
     expected: str
     accepted: Container[object] | None = None
 
 
 _LEVELS = ("critical", "error", "warning", "info", "debug")
-OPTIONS: Mapping[str, Option] = {
+OPTIONS: dict[str, Option] = {  # Pollux's own; a plugin declares its own by the hook `pollux_settings`
     option.name: option
     for option in (
         Option("backend", str, "auto", "the poller under the loop", "the name of a backend, or 'auto'"),
-        Option("host", str, "127.0.0.1", "address `pollux serve` listens on", "a host name or address"),
-        Option(
-            "port",
-            int,
-            8888,
-            "TCP port `pollux serve` listens on",
-            "a port number from 0 to 65535 (0: any free one)",
-            range(65536),
-        ),
-        Option("uds", str, None, "Unix domain socket to listen on instead of host and port", "a path"),
-        Option("access_log", bool, False, "log every request", "true or false"),
         Option("log_level", str, "info", "least severe messages to log", f"one of {', '.join(_LEVELS)}", _LEVELS),
     )
 }
+
+
+def options() -> Mapping[str, Option]:
+    """Return every setting there is, by name: those of Pollux itself, then those that plugins declare.
+
+    :raises pollux.errors.PluginError: an installed plugin is broken.
+    """
+    from pollux import registry
+
+    return OPTIONS | registry.settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +98,14 @@ class ConfigFile:
 def setting(name: str, explicit: object = None) -> Setting:
     """Look one setting up.
 
-    :param name: a key of `OPTIONS`.
+    :param name: a key of `options()`.
     :param explicit: the argument or command-line option; None if not given.
     :raises pollux.errors.ConfigError: a value is wrong; says where it stands and what was expected.
     :raises ValueError: there is no such setting.
     """
-    option = OPTIONS.get(name)
+    option = OPTIONS.get(name) or options().get(name)
     if option is None:
-        raise ValueError(f"there is no setting {name!r}; expected one of {', '.join(OPTIONS)}")
+        raise ValueError(f"there is no setting {name!r}; expected one of {', '.join(options())}")
     if explicit is not None:
         return _checked(option, explicit, "argument")
     variable = f"POLLUX_{name.upper()}"
@@ -216,12 +216,16 @@ def _from_text(option: Option, text: str) -> object:
         return words.get(text.strip().lower(), text)
     if option.kind is int and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text):
         return int(text)
+    if option.kind is float and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.[0-9]{0,18})?\s*", text):
+        return float(text)
     return text
 
 
 def _checked(option: Option, value: object, origin: str) -> Setting:
     if isinstance(value, str) and option.accepted is not None:
         value = value.lower()
+    if option.kind is float and type(value) is int:
+        value = float(value)
     # `type`, not isinstance: True is an int.
     if type(value) is not option.kind or (option.accepted is not None and value not in option.accepted):
         raise ConfigError(f"{origin}: {option.name} is {value!r}, expected {option.expected}")
@@ -260,12 +264,12 @@ def _load(path: str, table: tuple[str, ...], identity: tuple[int, ...]) -> Confi
     settings = {}
     for key, value in values.items():
         origin = _origin(path, text, table, key)
-        if key not in OPTIONS:
-            hint = guess(key, list(OPTIONS))
+        if key not in OPTIONS and key not in options():
+            hint = guess(key, list(options()))
             if not table and key in ("tool", "pollux"):
                 hint = "; in pollux.toml the settings stand at the top, outside any table"
-            raise ConfigError(f"{origin}: unknown setting {key!r}{hint}\n  known: {', '.join(OPTIONS)}")
-        settings[key] = _checked(OPTIONS[key], value, origin)
+            raise ConfigError(f"{origin}: unknown setting {key!r}{hint}\n  known: {', '.join(options())}")
+        settings[key] = _checked(OPTIONS.get(key) or options()[key], value, origin)
     return ConfigFile(path, settings)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pollux.backend import Backend
+    from pollux.config import Option
 
     Subparsers = _SubParsersAction[ArgumentParser]
 
@@ -43,6 +44,16 @@ def pollux_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
 
     Called once per process. List a backend also where it cannot run: its `check` says why not, and the user who
     asks for it is told. Names must be unique among all installed plugins.
+    """
+
+
+@hookspec
+def pollux_settings() -> Iterable[Option]:  # type: ignore[empty-body]
+    """Return the settings this plugin brings: an iterable of `pollux.config.Option`, which may be empty.
+
+    They may then stand in the environment and the config file, `pollux config` shows them, and
+    `pollux.config.setting(name, argument)` looks them up. Called once per process. Names are lower case, and unique
+    among all installed plugins.
     """
 
 

@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pollux.backend import Backend
 from pollux.errors import PluginError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
+    from pollux.config import Option
     from pollux.hookspec import Subparsers
 
 GROUP = "pollux"
@@ -124,10 +125,39 @@ def add_commands(subparsers: Subparsers) -> None:
 
 
 @functools.cache
-def _provided() -> dict[str, tuple[Backend, Plugin]]:
-    found: dict[str, tuple[Backend, Plugin]] = {}
-    for plugin, implementation in _implementations("pollux_backends"):
-        hook, where = "hook pollux_backends", _defined(implementation)
+def settings() -> dict[str, Option]:
+    """Return every setting that a plugin declares, by name. Found once per process.
+
+    :raises pollux.errors.PluginError: a plugin is broken, or a name is taken.
+    """
+    from pollux.config import OPTIONS, Option
+
+    hook = "hook pollux_settings"
+    found: dict[str, tuple[Option, Plugin | None]] = {name: (option, None) for name, option in OPTIONS.items()}
+    for plugin, option, where in _items("pollux_settings", Option, "pollux.config.Option"):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(option.name)):
+            raise plugin.error(f"{hook}: name is {option.name!r}, expected a lower-case word", where)
+        if option.kind not in (str, int, float, bool):
+            raise plugin.error(
+                f"{hook}: {option.name}: kind is {option.kind!r}, expected str, int, float or bool", where
+            )
+        if option.name in found:
+            first = found[option.name][1]
+            raise plugin.error(f"{hook}: setting {option.name!r} is taken, by {first or 'Pollux itself'}", where)
+        found[option.name] = option, plugin
+    return {name: option for name, (option, plugin) in found.items() if plugin is not None}
+
+
+_T = TypeVar("_T")
+
+
+def _items(name: str, kind: type[_T], called: str) -> Iterator[tuple[Plugin, _T, str | None]]:
+    """Yield what every plugin's hook returns, each with its plugin and where the hook is defined.
+
+    :raises pollux.errors.PluginError: it is no iterable of `kind`.
+    """
+    for plugin, implementation in _implementations(name):
+        hook, where = f"hook {name}", _defined(implementation)
         items: tuple[object, ...] | None = None
         try:
             result = _call(implementation)
@@ -136,17 +166,25 @@ def _provided() -> dict[str, tuple[Backend, Plugin]]:
         except Exception as error:
             raise _raised(plugin, hook, error) from error
         if items is None:
-            raise plugin.error(f"{hook} returned {result!r}, expected an iterable of pollux.Backend", where)
-        for backend in items:
-            if not isinstance(backend, Backend):
-                raise plugin.error(f"{hook}: expected a pollux.Backend, got {backend!r}", where)
-            if fault := _fault(backend):
-                raise plugin.error(f"{hook}: Backend {backend.name!r}: {fault}", where)
-            if backend.name in found:
-                first = found[backend.name][1]
-                other = "it twice" if first is plugin else f"it too: {first}"
-                raise plugin.error(f"{hook}: backend name {backend.name!r} is taken; registers {other}", where)
-            found[backend.name] = backend, plugin
+            raise plugin.error(f"{hook} returned {result!r}, expected an iterable of {called}", where)
+        for item in items:
+            if not isinstance(item, kind):
+                raise plugin.error(f"{hook}: expected a {called}, got {item!r}", where)
+            yield plugin, item, where
+
+
+@functools.cache
+def _provided() -> dict[str, tuple[Backend, Plugin]]:
+    found: dict[str, tuple[Backend, Plugin]] = {}
+    hook = "hook pollux_backends"
+    for plugin, backend, where in _items("pollux_backends", Backend, "pollux.Backend"):
+        if fault := _fault(backend):
+            raise plugin.error(f"{hook}: Backend {backend.name!r}: {fault}", where)
+        if backend.name in found:
+            first = found[backend.name][1]
+            other = "it twice" if first is plugin else f"it too: {first}"
+            raise plugin.error(f"{hook}: backend name {backend.name!r} is taken; registers {other}", where)
+        found[backend.name] = backend, plugin
     return dict(sorted(found.items(), key=lambda item: (-item[1][0].priority, item[0])))
 
 

@@ -58,13 +58,13 @@ def test_config_tells_the_same_in_both_forms(
     told = json.loads(capsys.readouterr().out)
     assert told["file"] == str(tmp_path / "pollux.toml")
     assert (told["chosen"], told["origin"]) == ("select", f"{tmp_path}/pollux.toml:1")
-    assert list(told["settings"]) == list(config.OPTIONS)
+    assert list(told["settings"]) == list(config.options())
     assert told["settings"]["port"] == {"value": 1, "origin": f"{tmp_path}/pollux.toml:2"}
     assert told["settings"]["host"] == {"value": "::1", "origin": "environment POLLUX_HOST"}
     assert told["settings"]["uds"] == {"value": None, "origin": "default"}
     assert main(["config"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    cells = {line.split()[0]: line.split()[1:3] for line in lines[1 : 1 + len(config.OPTIONS)]}
+    cells = {line.split()[0]: line.split()[1:3] for line in lines[1 : 1 + len(config.options())]}
     assert cells["port"] == ["1", f"{tmp_path}/pollux.toml:2"]
     assert cells["access_log"] == ["true", f"{tmp_path}/pollux.toml:3"]
     assert cells["uds"] == ["-", "default"]

@@ -169,7 +169,7 @@ def test_a_wrong_variable_names_itself_and_what_was_expected(
     with pytest.raises(ConfigError) as caught:
         setting(name)
     told = str(caught.value).replace(repr(text), text)  # a number that is out of range is shown as a number
-    assert told == f"environment {variable}: {name} is {text}, expected {config.OPTIONS[name].expected}"
+    assert told == f"environment {variable}: {name} is {text}, expected {config.options()[name].expected}"
 
 
 def test_a_wrong_argument_says_so() -> None:
@@ -178,7 +178,7 @@ def test_a_wrong_argument_says_so() -> None:
 
 
 def test_an_unknown_setting_is_the_callers_mistake() -> None:
-    with pytest.raises(ValueError, match="there is no setting 'prot'; expected one of backend, host, port"):
+    with pytest.raises(ValueError, match="there is no setting 'prot'; expected one of backend, log_level, host, port"):
         setting("prot")
 
 
@@ -197,7 +197,11 @@ def test_an_unknown_setting_is_the_callers_mistake() -> None:
         (b"access_log = 1\n", 1, "access_log is 1, expected true or false"),
         (b"host = [\n'a',\n]\n", 1, "host is ['a'], expected a host name or address"),
         (b"\n\nlog_level = 'loud'\n", 3, "log_level is 'loud', expected one of critical, error"),
-        (b"# a\nbakend = 'poll'\n", 2, "unknown setting 'bakend'; did you mean 'backend'?\n  known: backend, host"),
+        (
+            b"# a\nbakend = 'poll'\n",
+            2,
+            "unknown setting 'bakend'; did you mean 'backend'?\n  known: backend, log_level, host",
+        ),
         (b"access-log = true\n", 1, "unknown setting 'access-log'; did you mean 'access_log'?"),
         (b"port = 1\n[serve]\nhost = 'x'\n", 2, "unknown setting 'serve'\n  known: "),
         (b"[tool.pollux]\nport = 1\n", 1, "unknown setting 'tool'; in pollux.toml the settings stand at the top"),
@@ -326,8 +330,21 @@ def test_neither_name_nor_backend(wrong: object) -> None:
 def test_the_docs_list_each_setting() -> None:
     docs = Path(__file__).parents[2] / "docs" / "configuration.md"
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([^`]*)` \|", docs.read_text(), re.MULTILINE)
-    written: dict[object, str] = {None: "-", False: "false", True: "true"}
+    written = {"None": "-", "False": "false", "True": "true", "": "-"}
     assert rows == [
-        (option.name, option.kind.__name__, written.get(option.default, str(option.default)))
-        for option in config.OPTIONS.values()
+        (option.name, option.kind.__name__, written.get(str(option.default), str(option.default)))
+        for option in config.options().values()
     ]
+
+
+def test_a_float_setting_takes_an_int(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pollux.toml").write_text("timeout_graceful_shutdown = 5\n")
+    found = setting("timeout_graceful_shutdown").value
+    assert (found, type(found)) == (5.0, float)
+    monkeypatch.setenv("POLLUX_TIMEOUT_GRACEFUL_SHUTDOWN", "2.5")
+    assert setting("timeout_graceful_shutdown").value == 2.5
+    for wrong in ("-1", "1e3", "soon", "nan"):
+        monkeypatch.setenv("POLLUX_TIMEOUT_GRACEFUL_SHUTDOWN", wrong)
+        with pytest.raises(ConfigError, match="expected a number of seconds, 0 or more"):
+            setting("timeout_graceful_shutdown")

@@ -84,7 +84,7 @@ def test_our_own_backends_are_plugins_like_any_other() -> None:
 
 def test_each_hook_is_typed_documented_and_in_the_manual() -> None:
     hooks = {name: hook for name, hook in vars(hookspec).items() if name.startswith("pollux_")}
-    assert set(hooks) == {"pollux_backends", "pollux_commands"}
+    assert set(hooks) == {"pollux_backends", "pollux_commands", "pollux_settings"}
     manual = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
     for name, hook in hooks.items():
         signature = inspect.signature(hook)
@@ -100,6 +100,44 @@ def test_listing_backends_creates_nothing(run: Run, site: Path) -> None:
     listed = run("backends")
     assert listed.returncode == 0
     assert re.search(r"^\*  acme +yes +a poller$", listed.stdout, re.MULTILINE)
+
+
+SETTINGS_HOOK = """\
+from pollux import hookimpl
+from pollux.config import Option
+
+@hookimpl
+def pollux_settings():
+    """
+
+
+def test_a_third_party_setting_is_shown_with_its_origin_and_checked(run: Run, site: Path) -> None:
+    install(site, "acme", "acme", SETTINGS_HOOK + "yield Option('acme_depth', int, 3, 'how deep', 'a number')\n")
+    assert re.search(r"^acme_depth +3 +default +how deep$", run("config").stdout, re.MULTILINE)
+    shown = run("config", POLLUX_ACME_DEPTH="4").stdout
+    assert re.search(r"^acme_depth +4 +environment POLLUX_ACME_DEPTH +how deep$", shown, re.MULTILINE)
+    wrong = run("config", POLLUX_ACME_DEPTH="deep")
+    assert (wrong.returncode, "acme_depth is 'deep', expected a number" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("result", "fault"),
+    [
+        ("pass", "returned None, expected an iterable of pollux.config.Option"),
+        ("return ['depth']", "expected a pollux.config.Option, got 'depth'"),
+        ("1 / 0", "raised ZeroDivisionError"),
+        ("yield Option('Deep', int, 3, '', '')", "name is 'Deep', expected a lower-case word"),
+        ("yield Option('deep', list, 3, '', '')", "expected str, int, float or bool"),
+        ("yield Option('port', int, 3, '', '')", "setting 'port' is taken"),
+        ("yield Option('backend', str, '', '', '')", "setting 'backend' is taken, by Pollux itself"),
+    ],
+)
+def test_a_broken_settings_hook_is_told(run: Run, site: Path, result: str, fault: str) -> None:
+    install(site, "acme", "acme", SETTINGS_HOOK + result + "\n")
+    told = run("config")
+    assert told.returncode == 2
+    assert fault in told.stderr
+    assert "acme" in told.stderr or "pollux_web" in told.stderr
 
 
 def test_a_third_party_plugin_is_chosen_by_name(run: Run, site: Path) -> None:

@@ -210,7 +210,7 @@ FAULTS = {
     "raises": r"raises\.py:4: ValueError: first line second line",
     "app.py:wrong": r"app\.py has no attribute 'wrong'\n  applications there: app",
     "app:nested.wrong": r"app has no attribute 'nested\.wrong'",
-    "app.py:number": r"app\.py:number is no application: .* got int\n  applications there: app",
+    "app.py:number": r"app\.py:number is no application.* got int\n  applications there: app",
     "app:coroutine": "is no application",
     "app:Hello": "is no application",
     "empty.py": "empty.py has neither 'app' nor 'application'",

@@ -26,7 +26,7 @@ def interface_of(application: Any, said: str = "auto") -> str:
     :raises InterfaceError: it fits none, or several.
     """
     if not callable(application):
-        raise InterfaceError(f"{_described(application)} is no application: it cannot be called")
+        raise InterfaceError(f"this is no application, as it cannot be called: got {type(application).__name__}")
     if said != "auto":
         if said not in INTERFACES:
             raise InterfaceError(f"there is no interface {said!r}; expected auto, {', '.join(INTERFACES)}")
@@ -42,7 +42,7 @@ def interface_of(application: Any, said: str = "auto") -> str:
     if inspect.isclass(application):
         hint = "an ASGI 2 application? wrap it with asgiref's guarantee_single_callable" if "pollux" in fits else ""
         raise InterfaceError(
-            f"{_described(application)} is a class, expected an application"
+            f"{_described(application)} is no application but a class"
             + (f"; {hint}" if hint else "")
             + "; a factory needs factory=True or --factory"
         )

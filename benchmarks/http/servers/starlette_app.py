@@ -1,0 +1,25 @@
+"""Starlette, served by uvicorn and by us: the three cases as its documentation writes them."""
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+
+async def hello(request: Request) -> Response:
+    """Answer a fixed text."""
+    return HTMLResponse("Hello, world")
+
+
+async def message(request: Request) -> Response:
+    """Answer a dict, serialised for each request."""
+    return JSONResponse({"message": "Hello, world!"})
+
+
+async def user(request: Request) -> Response:
+    """Echo the path parameter."""
+    return PlainTextResponse(str(request.path_params["number"]))
+
+
+app = Starlette(routes=[Route("/", hello), Route("/json", message), Route("/user/{number:int}", user)])
