@@ -1,4 +1,4 @@
-"""The loop's table of watched descriptors, and a view of it in the shape of a selector.
+"""The loop's table of watched descriptors, their numbers, and a view of it in the shape of a selector.
 
 This module calls nothing: it says what the loop knows of a descriptor, by number.
 """
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
     from pollux.poller import Poller
+
+
+def number_of(fd: FileDescriptorLike) -> int:
+    """Return the number of a descriptor, or of an object with `fileno()`.
+
+    :raises ValueError: it is neither, or is closed.
+    """
+    try:
+        number = fd if isinstance(fd, int) else int(fd.fileno())
+    except (AttributeError, TypeError):
+        raise ValueError(f"Invalid file object: expected a descriptor or something with fileno(), got {fd!r}") from None
+    if number < 0:
+        raise ValueError(f"a file descriptor is 0 or more, not {number}; was {fd!r} closed already?")
+    return number
 
 
 class FdEntry:

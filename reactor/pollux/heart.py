@@ -49,7 +49,7 @@ from heapq import heapify, heappop, heappush
 from sys import exception, getrefcount
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from pollux.fdtable import FdEntry, SelectorView
+from pollux.fdtable import FdEntry, SelectorView, number_of
 from pollux.forking import ForkedPoller, follow
 from pollux.poller import LONGEST_WAIT, READ, WRITE
 from pollux.statistics import LoopStatistics, Tally
@@ -630,19 +630,19 @@ class Heart(asyncio.SelectorEventLoop):
 
     def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """See `asyncio.loop.add_reader`."""
-        super().add_reader(_number_of(fd), callback, *args)
+        super().add_reader(number_of(fd), callback, *args)
 
     def add_writer(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """See `asyncio.loop.add_writer`."""
-        super().add_writer(_number_of(fd), callback, *args)
+        super().add_writer(number_of(fd), callback, *args)
 
     def remove_reader(self, fd: FileDescriptorLike) -> bool:
         """See `asyncio.loop.remove_reader`."""
-        return super().remove_reader(_number_of(fd))
+        return super().remove_reader(number_of(fd))
 
     def remove_writer(self, fd: FileDescriptorLike) -> bool:
         """See `asyncio.loop.remove_writer`."""
-        return super().remove_writer(_number_of(fd))
+        return super().remove_writer(number_of(fd))
 
     def _add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
         self._check_closed()
@@ -815,16 +815,6 @@ class Heart(asyncio.SelectorEventLoop):
             return True
         signal.set_wakeup_fd(before)
         return False
-
-
-def _number_of(fd: FileDescriptorLike) -> int:
-    try:
-        number = fd if isinstance(fd, int) else int(fd.fileno())
-    except (AttributeError, TypeError):
-        raise ValueError(f"Invalid file object: expected a descriptor or something with fileno(), got {fd!r}") from None
-    if number < 0:
-        raise ValueError(f"a file descriptor is 0 or more, not {number}; was {fd!r} closed already?")
-    return number
 
 
 def _describe(handle: asyncio.Handle) -> str:
