@@ -28,9 +28,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
             raise UnsatisfiableRange
     else:
         start, end = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
-        if match[2] and int(match[2]) < start:
-            return None  # RFC 9110 14.1.1: invalid
-    if start >= size:
+    if start >= size or start >= end:  # RFC 9110 14.2 lets us refuse or ignore one that ends before it begins
         raise UnsatisfiableRange
     return start, end
 

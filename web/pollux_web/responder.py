@@ -296,9 +296,9 @@ class Responder:
         return etag_of(self._chunks)
 
     def set_etag_header(self) -> None:
-        """Set `Etag` to what `compute_etag` returns. Called before a whole 200 to GET or HEAD is sent."""
-        etag = self.compute_etag()
-        if etag is not None:
+        """Set `Etag` to what `compute_etag` returns, unless it is set. Called before a whole 200 to GET or HEAD is
+        sent."""
+        if "Etag" not in self._own_headers() and (etag := self.compute_etag()) is not None:
             self.set_header("Etag", etag)
 
     def check_etag_header(self) -> bool:

@@ -202,7 +202,7 @@ class StaticFileHandler(RequestHandler):
 
         :raises HTTPError: 403, it is no regular file, or leads out of the root by a symlink; 404, there is none.
         """
-        self._check_symlinks(absolute_path)
+        absolute_path = self._resolved(absolute_path)
         if os.path.isdir(absolute_path) and self.default_filename is not None:
             if not self.request.path.endswith("/"):
                 if self.request.path.startswith("//"):
@@ -210,8 +210,7 @@ class StaticFileHandler(RequestHandler):
                     raise HTTPError(403, "cannot redirect a path that begins with two slashes")
                 self.redirect(f"{self.request.path}/", permanent=True)
                 return None
-            absolute_path = os.path.join(absolute_path, self.default_filename)
-            self._check_symlinks(absolute_path)
+            absolute_path = self._resolved(os.path.join(absolute_path, self.default_filename))
         try:
             status = os.stat(absolute_path)
         except (OSError, ValueError):
@@ -221,10 +220,15 @@ class StaticFileHandler(RequestHandler):
         self._file_status = status
         return absolute_path
 
-    def _check_symlinks(self, absolute_path: str) -> None:
+    def _resolved(self, absolute_path: str) -> str:
+        """Return a path without symlinks: what is opened later is what was judged.
+
+        :raises HTTPError: 403, it leads out of the root.
+        """
         real = os.path.realpath(absolute_path)
         if not any(_is_within(real, os.path.realpath(directory)) for directory in self.allowed_directories):
             raise HTTPError(403, "%s is not in root static directory", self.path)
+        return real
 
     def _status(self) -> os.stat_result:
         if self._file_status is None:

@@ -154,18 +154,23 @@ class Templates(XSRF, Localized):
             ):  # fmt: skip
                 if isinstance(found, (str, bytes)):
                     found = [escape.to_unicode(found)]
-                into.extend(found or ())
-        head = self.render_linked_css(css_files).encode() if css_files else b""
-        head += self.render_embed_css(css_code) if css_code else b""
-        head += "".join(heads).encode()
-        body = self.render_linked_js(js_files).encode() if js_files else b""
-        body += self.render_embed_js(js_code) if js_code else b""
-        body += "".join(bodies).encode()
-        for addition, tag in ((head, b"</head>"), (body, b"</body>")):
-            if addition:
-                before, found_tag, after = page.rpartition(tag) if tag == b"</body>" else page.partition(tag)
-                if found_tag:
-                    page = b"".join((before, addition, b"\n", found_tag, after))
+                into.extend(part for part in found or () if part)
+        head = [
+            self.render_linked_css(css_files).encode() if css_files else b"",
+            self.render_embed_css(css_code) if css_code else b"",
+            "".join(heads).encode(),
+        ]
+        body = [
+            self.render_linked_js(js_files).encode() if js_files else b"",
+            self.render_embed_js(js_code) if js_code else b"",
+            "".join(bodies).encode(),
+        ]
+        before, tag, after = page.partition(b"</head>")
+        if tag:
+            page = b"".join([before, *[part + b"\n" for part in head if part], tag, after])
+        before, tag, after = page.rpartition(b"</body>")
+        if tag:
+            page = b"".join([before, *[part + b"\n" for part in body if part], tag, after])
         return page
 
     def _resource_urls(self, files: Iterable[str]) -> Iterable[str]:
