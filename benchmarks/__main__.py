@@ -12,8 +12,9 @@ from benchmarks.load.generator import GeneratorError
 from benchmarks.loop import command as loop
 from benchmarks.measure import MeasureError
 from benchmarks.server import ServerError, interruptible
+from benchmarks.tcp import command as tcp
 
-SUBJECTS = (http, loop, startup)
+SUBJECTS = (http, tcp, loop, startup)
 
 
 def parser() -> argparse.ArgumentParser:

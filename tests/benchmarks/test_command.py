@@ -27,7 +27,7 @@ def benchmarks(*arguments: str, environment: dict[str, str] | None = None) -> su
     )
 
 
-@pytest.mark.parametrize("subject", ["http", "loop", "startup"])
+@pytest.mark.parametrize("subject", ["http", "tcp", "loop", "startup"])
 def test_help_names_every_option(subject: str) -> None:
     done = benchmarks(subject, "--help")
     assert done.returncode == 0
@@ -51,6 +51,21 @@ def test_http_writes_table_and_numbers(tmp_path: Path) -> None:
         assert all(len(series["values"]) == 2 and min(series["values"]) > 0 for series in table["series"])
     assert (tmp_path / f"{stem}.md").read_text() in done.stdout
     assert "| python-floor |" in done.stdout
+
+
+@pytest.mark.parametrize("python", [[], ["--python"]], ids=["c", "python"])
+def test_every_tcp_case_on_every_kind_of_server(tmp_path: Path, python: list[str]) -> None:
+    if not python and not compiler():
+        pytest.skip("no C compiler")
+    peers = ["pollux", "asyncio", "tornado", "python-floor"]
+    done = benchmarks(
+        *("tcp", "--peers", ",".join(peers), "--reference", "asyncio", *python),
+        *("--rounds", "1", "--seconds", "0.05", "--connections", "2", "--output", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / f"tcp-py{sys.version_info[0]}.{sys.version_info[1]}.json").read_text())
+    names = [[series["name"] for series in table["series"]] for table in data["tables"]]
+    assert names == [[peer for peer in peers if peer != "tornado"]] * 2 + [peers] * 2  # which has no Protocol
 
 
 def test_idle_connections_are_measured(tmp_path: Path) -> None:
@@ -98,6 +113,7 @@ def test_without_a_compiler_the_floor_is_left_out(tmp_path: Path) -> None:
     [
         (["http", "--case", "nonsense"], 2, "unknown case 'nonsense': choose from hello, json, path"),
         (["loop", "--peers", "nonsense"], 2, "unknown loop 'nonsense': choose from pollux, asyncio, uvloop, rloop"),
+        (["tcp", "--case", "nonsense"], 2, "unknown case 'nonsense': choose from protocol, protocol-16k, line, block"),
         (["http", "--rounds", "0"], 1, "--rounds and --connections must be at least 1"),
         (["http", "--idle", "999999999"], 1, "raise the hard limit"),
         (["startup", "--rounds", "0"], 1, "--rounds must be at least 1, not 0"),

@@ -12,6 +12,8 @@ import pytest
 from benchmarks.build import compiler
 from benchmarks.http.cases import CASES
 from benchmarks.load.generator import GeneratorError, generator, program
+from benchmarks.tcp.cases import CASES as TCP_CASES
+from benchmarks.tcp.cases import LINE
 
 HELLO = CASES["hello"]
 RIGHT = HELLO.answer()
@@ -23,8 +25,8 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, answer: Callable[[int], list[bytes]]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, answer: Callable[[int], list[bytes]], handler: type[socketserver.BaseRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.answer = answer
         self.numbers = count()
         self.requests: list[bytes] = []
@@ -55,8 +57,10 @@ class Handler(socketserver.BaseRequestHandler):
 
 
 @contextmanager
-def serving(answer: Callable[[int], list[bytes]]) -> Iterator[Server]:
-    with Server(answer) as server:
+def serving(
+    answer: Callable[[int], list[bytes]], handler: type[socketserver.BaseRequestHandler] | None = None
+) -> Iterator[Server]:
+    with Server(answer, handler or Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -128,6 +132,45 @@ def test_a_server_that_goes_wrong_is_not_measured(load: Callable[..., Any], part
     with serving(lambda number: [RIGHT] if number == 0 else parts) as server:
         with load(server, 1) as g, pytest.raises(GeneratorError, match=words):
             g.run(0.05)
+
+
+class EchoHandler(socketserver.BaseRequestHandler):
+    """Sends back what comes, or what the server's `answer` makes of it: byte by byte."""
+
+    server: Server
+
+    def handle(self) -> None:
+        while data := self.request.recv(4096):
+            for byte in self.server.answer(len(data)) or [bytes([byte]) for byte in data]:
+                self.request.sendall(byte)
+
+
+@pytest.mark.parametrize("case", TCP_CASES.values(), ids=TCP_CASES)
+def test_an_echo_is_the_message_itself(command: list[str], core: int, case: Any) -> None:
+    with serving(lambda length: [], EchoHandler) as server:
+        port = server.server_address[1]
+        assert case.fault(port) is None
+        with generator(command, port, 2, case.message, core, echo=True) as g:
+            assert g.run(0.01).requests >= 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [([b"Y" * 63 + b"!"], "1 of 1 answers were not the request"), ([LINE, b"more"], "4 bytes follow")],
+    ids=["other", "too much"],
+)
+def test_a_wrong_echo_is_not_measured(command: list[str], core: int, parts: list[bytes], words: str) -> None:
+    with serving(lambda length: [b"".join(parts)], EchoHandler) as server:
+        port = server.server_address[1]
+        with generator(command, port, 1, LINE, core, echo=True) as g, pytest.raises(GeneratorError, match=words):
+            g.run(0)
+
+
+def test_a_wrong_echo_is_named() -> None:
+    with serving(lambda length: [b"Z" * length], EchoHandler) as server:
+        fault = TCP_CASES["line"].fault(server.server_address[1])
+    assert fault is not None
+    assert "64 bytes came back for 64: b'ZZZ" in fault
 
 
 def test_idle_connections_are_held_and_their_end_is_seen(load: Callable[..., Any]) -> None:

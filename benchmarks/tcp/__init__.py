@@ -1,0 +1,1 @@
+"""TCP echo: CPU time of servers per message."""
