@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 from tests.architecture.test_rooms import ROOT
-from tests.reactor.loops import usable
+from tests.reactor.loops import run_script, usable
 
 
 def output(backend: str, example: str, *arguments: str) -> list[str]:
@@ -17,3 +18,11 @@ def output(backend: str, example: str, *arguments: str) -> list[str]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
+
+
+def documented(backend: str, page: str) -> list[str]:
+    """Return the lines that the first Python block of `docs/<page>` prints."""
+    found = re.search(r"^```python\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    choose = f"import os\nos.environ['POLLUX_BACKEND'] = {backend!r}\n"
+    return run_script(backend, choose + found[1]).splitlines()
