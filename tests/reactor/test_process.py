@@ -209,7 +209,9 @@ SERVER = """
 def test_workers_share_a_port(backend: str, reuse_port: bool, kind: str) -> None:
     """No connection is lost to a socket that nobody accepts from, and all end with the process that forked them."""
     usable(backend)
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SERVER), backend, str(reuse_port), kind]
+    # Of the loop that HTTPServer asks for before the fork, a worker drops its copy unclosed.
+    warnings = ["-W", "error", "-W", "ignore:unclosed:ResourceWarning"] if kind == "http" else ["-W", "error"]
+    command = [sys.executable, *warnings, "-c", textwrap.dedent(SERVER), backend, str(reuse_port), kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
