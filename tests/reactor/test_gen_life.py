@@ -17,7 +17,7 @@ import tornado.gen
 
 import pollux.gen
 from pollux import IOLoop
-from tests.reactor.gen_scenarios import PATIENCE, Failure, Steps, clean_loop, later, run
+from tests.reactor.gen_scenarios import PATIENCE, Failure, Steps, clean_loop, later, now, run
 from tests.reactor.loops import BACKENDS
 
 
@@ -160,8 +160,8 @@ def test_dropped_coroutine_is_closed(loop: IOLoop) -> None:
     assert seen == ["closed"]
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_finished_coroutine_leaves_no_cycle(loop: IOLoop, fails: bool) -> None:
+@pytest.mark.parametrize("how", ["returns", "raises", "bad yield", "unknown key", "bad key", "child", "at once"])
+def test_finished_coroutine_leaves_no_cycle(loop: IOLoop, how: str) -> None:
     class Thing:
         pass
 
@@ -170,9 +170,14 @@ def test_finished_coroutine_leaves_no_cycle(loop: IOLoop, fails: bool) -> None:
     @pollux.gen.coroutine
     def child(thing: Thing) -> Steps:
         yield later()
-        if fails:
+        if how == "child":
             raise Failure
         return thing
+
+    @pollux.gen.coroutine
+    def at_once(thing: Thing) -> Steps:
+        yield now()
+        raise Failure
 
     @pollux.gen.coroutine
     def works() -> Steps:
@@ -180,12 +185,29 @@ def test_finished_coroutine_leaves_no_cycle(loop: IOLoop, fails: bool) -> None:
         things.add(thing)
         yield child(thing)
         yield [child(thing), child(thing)]
+        match how:
+            case "raises":
+                raise Failure
+            case "bad yield":
+                yield 42
+            case "unknown key":
+                yield [pollux.gen.Wait("key")]
+            case "bad key":
+                yield pollux.gen.Callback([])  # type: ignore[arg-type]
+            case "at once":
+                try:
+                    yield at_once(thing)
+                except Failure:
+                    pass
+                yield at_once(thing)
 
     async def main() -> None:
         try:
             await works()
-        except Failure:
-            assert fails
+        except (Failure, pollux.gen.BadYieldError, pollux.gen.UnknownKeyError, TypeError):
+            assert how != "returns"
+        else:
+            assert how == "returns"
         await later()
 
     gc.collect()

@@ -405,7 +405,7 @@ def test_await_faults(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(Failure):
             await Broken("start", False)
         with pytest.raises(gen.UnknownKeyError, match="a task of its own"):
-            await asyncio.wait_for(gen.Wait("left behind"), PATIENCE)
+            await asyncio.ensure_future(gen.Wait("left behind"))
 
     run(loop, main)
     (record,) = caplog.records

@@ -79,7 +79,10 @@ def coroutine(func: Callable[..., Any]) -> Callable[..., asyncio.Future[Any]]:
             return failed_future(without_our_frame(error), loop)
         runner = Runner(value, context, loop)
         context.run(runner.take, yielded)
-        return runner
+        try:
+            return runner
+        finally:
+            del runner, yielded  # an exception may know this frame, see Runner._step
 
     wrapper.__tornado_coroutine__ = True  # type: ignore[attr-defined]  # what Tornado's programs look for
     return wrapper

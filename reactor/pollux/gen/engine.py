@@ -48,6 +48,7 @@ def engine(func: Callable[..., object]) -> Callable[..., None]:
             _check(runner)
         else:
             loop.add_future(runner, _check)
+        del runner  # an exception may know this frame, see Runner._step
 
     def _check(runner: Runner) -> None:
         try:

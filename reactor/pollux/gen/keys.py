@@ -174,6 +174,7 @@ class Keys:
         """The coroutine is done. Return a complaint if keys are left that it ought to have waited for."""
         if self.guard is not None:
             self.guard.active = False
+            self.guard = None  # it knows the runner, which may hold an exception whose traceback knows these keys
         pending, self._pending = self._pending, set()
         self._waits.clear()
         if not pending or self.faulted:

@@ -7,8 +7,8 @@ What was decided, because coroutines are cheap only if this is:
 * Its one bound method `_step` is the callback of whatever it waits for. What is done already is consumed in the same
   step, without the loop.
 * The generator runs in its own `contextvars.Context`, a copy of its caller's, as Tornado 6 has it.
-* An exception is stored without the traceback entry of our own frame, and thus without a cycle through `self`: it is
-  freed, and reported if nobody asked for it, when the last reference goes.
+* An exception is stored without the traceback entry of our own frame, and frames that its traceback reaches otherwise
+  forget `self`: there is no cycle. It is freed, and reported if nobody asked for it, when the last reference goes.
 
 Cancelling the future does not stop the generator, as in Tornado: nobody gets its result then.
 """
@@ -73,9 +73,14 @@ class Runner(asyncio.Future[Any]):
         if future.done() or (future := self._wait_for(future)) is not None:
             self._waiting = future
             self._step(future)
+            del self, future  # see _step
 
     def _step(self, future: Any) -> None:
-        """`future` is done: run the generator until it waits for something that is not."""
+        """`future` is done: run the generator until it waits for something that is not.
+
+        An exception's traceback keeps the frame of the generator, which keeps ours, and those of our callers, as its
+        `f_back`. So none of these may be left with a variable that leads to the exception.
+        """
         generator = self._generator
         if future is not self._waiting or generator is None:
             return  # an exception has come before it, see handle_exception
@@ -86,6 +91,7 @@ class Runner(asyncio.Future[Any]):
                 value = future.result()
             except BaseException as error:
                 failure = without_our_frame(error)
+            future = yielded = None
             # Not inside the `except`: the generator's own sys.exception() must not show this one.
             try:
                 if failure is None:
@@ -96,9 +102,11 @@ class Runner(asyncio.Future[Any]):
                     yielded = generator.throw(failure)
             except (StopIteration, Return) as stop:
                 self._finish(stop.value)
+                failure = None
                 return
             except BaseException as error:
                 self._fail(without_our_frame(error))
+                del self, failure
                 if isinstance(error, (KeyboardInterrupt, SystemExit)):
                     raise
                 return
@@ -139,7 +147,9 @@ class Runner(asyncio.Future[Any]):
         except Exception as error:
             if self._keys is not None:
                 self._keys.abandon()
-            return self._failed(without_our_frame(error))
+            loop = self.get_loop()
+            del self  # as in _step
+            return failed_future(without_our_frame(error), loop)  # type: ignore[arg-type]  # an IOLoop, as in keys
 
     def keys(self) -> Keys:
         """Return the keys of the generator. With them begins the stack context that throws into it what its callbacks
@@ -148,8 +158,9 @@ class Runner(asyncio.Future[Any]):
         if self._keys is None:
             self._keys = Keys(self.get_loop())  # type: ignore[arg-type]  # as above
             self._keys.guard = guard = ExceptionStackContext(self.handle_exception)
-            guard.__enter__()  # for good: the context is the generator's own, and ends with it
-            self._entered = entered.get()
+            # Entered for good, and therefore not by `with`: the generator's own context ends with it.
+            self._entered = (*(entered.get() or ()), guard)
+            entered.set(self._entered)
         return self._keys
 
     def handle_exception(
@@ -171,7 +182,7 @@ class Runner(asyncio.Future[Any]):
 
     def _finish(self, value: Any) -> None:
         keys = self._keys
-        self._generator = self._context = self._keys = None
+        self._generator = self._context = self._keys = self._entered = None
         if keys is not None and (complaint := keys.close()):
             self._fail(LeakedCallbackError(complaint))
         elif not self.done():
@@ -180,7 +191,7 @@ class Runner(asyncio.Future[Any]):
     def _fail(self, error: BaseException) -> None:
         if self._keys is not None:
             self._keys.close()
-        self._generator = self._context = self._keys = None
+        self._generator = self._context = self._keys = self._entered = None
         if isinstance(error, asyncio.CancelledError):
             self.cancel()
         elif not self.done():
