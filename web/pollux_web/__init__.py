@@ -10,6 +10,7 @@ from pollux_web.redirect import RedirectHandler
 from pollux_web.routing import URLSpec
 from pollux_web.signing import create_signed_value, decode_signed_value, get_signature_key_version
 from pollux_web.static_files import StaticFileHandler
+from pollux_web.streaming import stream_request_body
 from pollux_web.transforms import ContentEncoding, GZipContentEncoding, OutputTransform
 from pollux_web.ui_modules import TemplateModule, UIModule
 
@@ -38,5 +39,6 @@ __all__ = [
     "decode_signed_value",
     "get_signature_key_version",
     "removeslash",
+    "stream_request_body",
     "url",
 ]

@@ -127,6 +127,12 @@ class Application(ReversibleRouter):
                 return found
         return self.wildcard_router.lookup(request, path)
 
+    def streams_body(self, request: HTTPServerRequest) -> bool:
+        """Return whether the handler of a request takes its body as it comes. Asked by the server when the head of a
+        request has come and its body has not."""
+        found = self._literals.get(request.path) or self._search(request, request.path)
+        return isinstance(found, tuple) and found[0]._stream_request_body
+
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Answer | None:
         """Return a function that answers `request`: an application may be a rule's target."""
         return self

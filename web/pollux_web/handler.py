@@ -20,6 +20,7 @@ from pollux_http import HTTPInputError
 from pollux_http.response import reason_phrase
 from pollux_web.error_pages import debug_page, plain_page
 from pollux_web.errors import Finish, HTTPError
+from pollux_web.streaming import BodyLostError, receive_body
 from pollux_web.templates import Templates
 from pollux_web.xsrf import SAFE_METHODS
 
@@ -38,12 +39,17 @@ class RequestHandler(Templates):
     path_args: tuple[Any, ...] = ()
     path_kwargs: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
     _auto_finish = True
+    _stream_request_body = False
 
     # To override
 
     def prepare(self) -> Awaitable[None] | None:
         """Called before the method, whatever it is; may be a coroutine. If it finishes the request, the method is not
         called."""
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Take a part of the body, with `stream_request_body`; may be a coroutine: what follows waits for it."""
+        raise NotImplementedError(f"{type(self).__name__} streams request bodies and has no data_received()")
 
     def on_connection_close(self) -> None:
         """Called if the client goes away before the response is finished. An answer may still be wanted by a client
@@ -112,10 +118,15 @@ class RequestHandler(Templates):
     def detach(self) -> Any:
         """Take over the connection: nothing is sent for this request any more, and no further request is read.
 
-        :returns: the `IOStream`; what becomes of it is the caller's affair.
+        :returns: the `IOStream`, to be read; what becomes of it is the caller's affair.
+        :raises RuntimeError: the request has been answered, or another has come behind it.
         """
+        stream, rest = self.request.connection.detach()
         self._finished = True
-        return self.request.connection.detach()  # type: ignore[attr-defined, unused-ignore]
+        stream._consumer = None  # HTTP reads no more; the stream has no public word for that
+        if rest:
+            stream._received(rest)  # what the client has sent behind the request is the first to be read
+        return stream
 
     # From request to response
 
@@ -133,7 +144,7 @@ class RequestHandler(Templates):
             if method != "GET" and method not in SAFE_METHODS:
                 self._check_forgery(method)
             result = self.prepare()
-            if result is not None:
+            if result is not None or self._stream_request_body:
                 self._suspend(self._execute_from(result, method))
                 return
             if self._finished:
@@ -163,17 +174,22 @@ class RequestHandler(Templates):
         self.request.connection.on_close = self.on_connection_close
         IOLoop.current().start_task(rest)
 
-    async def _execute_from(self, awaitable: Awaitable[Any], method: str | None) -> None:
+    async def _execute_from(self, awaitable: Awaitable[Any] | None, method: str | None) -> None:
         """The rest of `_execute`, from an awaitable on that `prepare` returned (then `method` is still to run) or the
         method."""
         try:
-            await awaitable
+            if awaitable is not None:
+                await awaitable
+            if method is not None and self._stream_request_body:
+                await receive_body(self)
             if method is not None and not self._finished:
                 result = getattr(self, method.lower())(*self.path_args, **self.path_kwargs)
                 if result is not None:
                     await result
             if self._auto_finish and not self._finished:
                 self.finish()
+        except BodyLostError:
+            pass  # `on_connection_close` was called
         except Exception as error:
             self._end(self._handle_exception, error)
         except asyncio.CancelledError:
