@@ -160,7 +160,9 @@ def test_dropped_coroutine_is_closed(loop: IOLoop) -> None:
     assert seen == ["closed"]
 
 
-@pytest.mark.parametrize("how", ["returns", "raises", "bad yield", "unknown key", "bad key", "child", "at once"])
+@pytest.mark.parametrize(
+    "how", ["returns", "raises", "bad yield", "unknown key", "bad key", "child", "at once", "at once, first"]
+)
 def test_finished_coroutine_leaves_no_cycle(loop: IOLoop, how: str) -> None:
     class Thing:
         pass
@@ -183,6 +185,8 @@ def test_finished_coroutine_leaves_no_cycle(loop: IOLoop, how: str) -> None:
     def works() -> Steps:
         thing = Thing()
         things.add(thing)
+        if how == "at once, first":
+            yield at_once(thing)
         yield child(thing)
         yield [child(thing), child(thing)]
         match how:

@@ -73,7 +73,7 @@ class Runner(asyncio.Future[Any]):
         if future.done() or (future := self._wait_for(future)) is not None:
             self._waiting = future
             self._step(future)
-            del self, future  # see _step
+        del self, future, yielded  # see _step
 
     def _step(self, future: Any) -> None:
         """`future` is done: run the generator until it waits for something that is not.
