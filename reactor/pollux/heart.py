@@ -53,8 +53,11 @@ from pollux.fdtable import FdEntry, SelectorView, number_of
 from pollux.forking import ForkedPoller, follow
 from pollux.poller import LONGEST_WAIT, READ, WRITE
 from pollux.statistics import LoopStatistics, Tally
+from pollux.transport import SocketTransport
 
 if TYPE_CHECKING:
+    import socket
+
     from _typeshed import FileDescriptorLike
 
     from pollux.poller import Poller
@@ -71,8 +74,8 @@ COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more th
 ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
     asyncio.SelectorEventLoop: frozenset({
         "_add_callback", "_add_reader", "_add_writer", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook",
-        "_check_callback", "_check_closed", "_check_running", "_check_thread", "_remove_reader", "_remove_writer",
-        "_run_once", "_timer_handle_cancelled", "_write_to_self",
+        "_check_callback", "_check_closed", "_check_running", "_check_thread", "_make_socket_transport",
+        "_remove_reader", "_remove_writer", "_run_once", "_timer_handle_cancelled", "_write_to_self",
     }),
     asyncio.Handle: frozenset({
         "_args", "_callback", "_cancelled", "_context", "_loop", "_run", "_source_traceback",
@@ -270,13 +273,27 @@ class Heart(asyncio.SelectorEventLoop):
             now = last_poll = polled = mark = awake
 
             # 4. Events.
+            slow = timed or self._debug
             for fd, events in events_list:
                 watched = entries.get(fd)
                 if watched is None or fd in fresh:
                     continue  # closed, or closed and opened again, by a handler of this very list: not its event
                 handler = watched.handler
                 if handler is None:
-                    self._dispatch_asyncio(watched, events)
+                    reader = watched.reader
+                    if events == READ and reader is not None and not slow:
+                        try:
+                            args = reader._args
+                            if args:
+                                reader._context.run(reader._callback, *args)
+                            elif args is not None:  # None: it was cancelled
+                                reader._context.run(reader._callback)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as error:
+                            self._handle_failed(reader, error)
+                    else:
+                        self._dispatch_asyncio(watched, events)
                     continue
                 try:
                     watched.context.run(handler, watched.owner, events)
@@ -287,7 +304,7 @@ class Heart(asyncio.SelectorEventLoop):
                 if timed:
                     began, mark = mark, monotonic()
                     tally.ran(handler, mark - began)
-            watched = handler = None
+            watched = handler = reader = args = None
             handled += len(events_list)
             if sampling:
                 mark = monotonic()
@@ -698,6 +715,17 @@ class Heart(asyncio.SelectorEventLoop):
             self._rewatch(fd, entry, entry.events & ~event)
         else:
             self._unwatch(fd)
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> SocketTransport:
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
 
     # What it says of itself
 

@@ -1,19 +1,22 @@
-"""asyncio's private names: known to one file, listed there, and present in the Python that runs this."""
+"""asyncio's private names: known to two files, listed there, and present in the Python that runs this."""
 
 import ast
 import asyncio
 import asyncio.base_events
 import asyncio.selector_events
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from pollux.heart import ASYNCIO_PRIVATE_NAMES, ASYNCIO_PRIVATE_STATE
+from pollux import heart, transport
 from tests.architecture.test_rooms import PACKAGES, ROOT, SOURCES
 
 HEART = PACKAGES["pollux"] / "heart.py"
-LISTED = {name for names in ASYNCIO_PRIVATE_NAMES.values() for name in names} | ASYNCIO_PRIVATE_STATE
+TRANSPORT = PACKAGES["pollux"] / "transport.py"
+OWNERS = heart.ASYNCIO_PRIVATE_NAMES | transport.ASYNCIO_PRIVATE_NAMES
+SOCKET_TRANSPORT: type = next(iter(transport.ASYNCIO_PRIVATE_NAMES))
 
 # Instances whose attributes are the names a program could reach into.
 CLASSES: list[type] = [
@@ -79,26 +82,58 @@ def own_classes_define(source: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("owner", ASYNCIO_PRIVATE_NAMES, ids=lambda owner: owner.__name__)
+def state_of_a_transport() -> set[str]:
+    """What asyncio's keeps in its dict. Made by asyncio's own loop, so that the names are not ours."""
+    loop = asyncio.SelectorEventLoop()
+    left, right = socket.socketpair()
+
+    async def look() -> set[str]:
+        left.setblocking(False)
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, left)
+        names = set(vars(transport))
+        transport.close()
+        return names
+
+    try:
+        return loop.run_until_complete(look())
+    finally:
+        loop.run_until_complete(asyncio.sleep(0))  # closes the socket
+        right.close()
+        loop.close()
+
+
+@pytest.mark.parametrize("owner", OWNERS, ids=lambda owner: owner.__name__)
 def test_python_still_has_the_names(owner: type) -> None:
     """If this fails, a Python release has moved something that heart.py stands on: read its changes first."""
-    missing = {name for name in ASYNCIO_PRIVATE_NAMES[owner] if not hasattr(owner, name)}
+    missing = {name for name in OWNERS[owner] if not hasattr(owner, name)}
     assert missing == set(), f"asyncio.{owner.__name__} of this Python has no {', '.join(sorted(missing))}"
 
 
 def test_python_still_has_the_state() -> None:
-    missing = ASYNCIO_PRIVATE_STATE - state_of_a_loop()
+    missing = heart.ASYNCIO_PRIVATE_STATE - state_of_a_loop()
     assert missing == set(), f"a loop of this Python has no {', '.join(sorted(missing))}"
+
+
+def test_a_transport_has_a_slot_for_each_of_its_state() -> None:
+    assert set(transport.STATE) == state_of_a_transport()
 
 
 def test_the_lists_are_what_the_heart_uses() -> None:
     """Neither more nor less."""
+    listed = {name for names in heart.ASYNCIO_PRIVATE_NAMES.values() for name in names} | heart.ASYNCIO_PRIVATE_STATE
     used = touched(HEART) & asyncios_own()
-    assert used - LISTED == set(), "used, not listed"
-    assert LISTED - used == set(), "listed, not used"
+    assert used - listed == set(), "used, not listed"
+    assert listed - used == set(), "listed, not used"
 
 
-OTHERS = [source for source in SOURCES if source != HEART]
+def test_the_lists_are_what_the_transport_uses() -> None:
+    """Of its state, all is used: by the slots."""
+    listed = {name for names in transport.ASYNCIO_PRIVATE_NAMES.values() for name in names}
+    used = touched(TRANSPORT) & ({name for name in dir(SOCKET_TRANSPORT) if private(name)} | asyncios_own())
+    assert used - set(transport.STATE) - {SOCKET_TRANSPORT.__name__} == listed
+
+
+OTHERS = [source for source in SOURCES if source not in (HEART, TRANSPORT)]
 
 
 @pytest.mark.parametrize("source", OTHERS, ids=lambda file: os.path.relpath(file, ROOT))
