@@ -165,7 +165,8 @@ class Heart(asyncio.SelectorEventLoop):
         references, unshared = getrefcount, _UNSHARED
         tally = self._tally
         polls = tally.polls
-        unpolled = callbacks = handled = 0  # since they were last counted: iterations without a poll, and the rest
+        unpolled = ran = handled = 0  # since they were last counted: iterations without a poll, callbacks, events
+        callbacks = 0  # those that are not yet in `ran`
         skipped = 0  # iterations since the last poll
         sampling = False  # from this poll to the next, the steps are timed
         clocked = tally.unsure > 0  # the clock is looked at before each poll
@@ -259,12 +260,13 @@ class Heart(asyncio.SelectorEventLoop):
             polls += 1
             if skipped:
                 unpolled += skipped
-                skipped = 0
+                ran += callbacks
+                skipped = callbacks = 0  # while they are small they cost less to count
             awake = monotonic()
             tally.awake = awake
             if awake > look_again:
-                tally.count(polls, unpolled, callbacks, handled)
-                unpolled = callbacks = handled = 0
+                tally.count(polls, unpolled, ran + callbacks, handled)
+                unpolled = ran = callbacks = handled = 0
                 tally.look(polled, mark, due_time, now, awake)
                 sampling, timed, look_again = tally.sampling, tally.suspicious > 0, tally.look_again
                 clocked = sampling or tally.unsure > 0
@@ -310,7 +312,7 @@ class Heart(asyncio.SelectorEventLoop):
                 mark = monotonic()
 
             if self._stopping:
-                tally.count(polls, unpolled, callbacks, handled)
+                tally.count(polls, unpolled, ran + callbacks, handled)
                 tally.is_suspicious(monotonic() - polled)
                 return
 
