@@ -18,6 +18,7 @@ What was decided
 
 from __future__ import annotations
 
+import errno
 import sys
 from asyncio import Future
 from collections import deque
@@ -82,12 +83,14 @@ class BaseIOStream(RawStream):
         :raises AssertionError: another read is pending.
         :raises ValueError, TypeError: a bad argument. The stream goes on.
         """
-        buffer = self._idle_buffer()
+        buffer = self._buffer
+        if buffer is None or self._waiter is not None:
+            buffer = self._idle_buffer()
         try:
             answer = buffer.until(delimiter, max_bytes)
         except UnsatisfiableReadError as error:
             return self._unsatisfiable(error, callback)
-        return self._begin(answer, self._waiter_for(callback))
+        return self._begin(answer, callback)
 
     def read_until_regex(
         self,
@@ -104,7 +107,7 @@ class BaseIOStream(RawStream):
             answer = buffer.until_regex(regex, max_bytes)
         except UnsatisfiableReadError as error:
             return self._unsatisfiable(error, callback)
-        return self._begin(answer, self._waiter_for(callback))
+        return self._begin(answer, callback)
 
     def read_bytes(
         self,
@@ -119,12 +122,14 @@ class BaseIOStream(RawStream):
             is b"" then.
         :raises ValueError, TypeError: `num_bytes` is negative, or no integer. Other errors: see `read_until`.
         """
-        buffer = self._idle_buffer()
+        buffer = self._buffer
+        if buffer is None or self._waiter is not None:
+            buffer = self._idle_buffer()
         if streaming_callback is None:
-            return self._begin(buffer.count(num_bytes, partial), self._waiter_for(callback))
+            return self._begin(buffer.count(num_bytes, partial), callback)
         answer = buffer.count(num_bytes, partial=True)
         whole = self._waiter_for(callback)
-        self._begin(answer, StreamingWaiter(self, streaming_callback, whole, num_bytes))
+        self._begin_with(answer, StreamingWaiter(self, streaming_callback, whole, num_bytes))
         return promised(whole)
 
     def read_into(
@@ -138,7 +143,7 @@ class BaseIOStream(RawStream):
         view = memoryview(buf).cast("B")
         if view.readonly:
             raise TypeError(f"read_into: expected a buffer that can be written to, got {type(buf).__name__}")
-        return self._begin(buffer.into(view, partial), self._waiter_for(callback))
+        return self._begin(buffer.into(view, partial), callback)
 
     def read_until_close(
         self,
@@ -159,7 +164,7 @@ class BaseIOStream(RawStream):
             waiter.set_result(buffer.everything())
         elif streaming_callback is not None:
             self._until_close = True
-            self._begin(buffer.count(sys.maxsize, partial=True), waiter)
+            self._begin_with(buffer.count(sys.maxsize, partial=True), waiter)
         else:
             self._until_close = True
             self._read_now(waiter)
@@ -201,14 +206,22 @@ class BaseIOStream(RawStream):
     def _waiter_for(self, callback: Callable[..., Any] | None, with_result: bool = True) -> Any:
         return Future(loop=self.io_loop) if callback is None else CallbackWaiter(self, callback, with_result)
 
-    def _begin(self, answer: Answer | None, waiter: Any) -> Future[Any]:
+    def _begin(self, answer: Answer | None, callback: Callable[..., Any] | None) -> Future[Any]:
         """Answer a new read from the buffer, or begin to wait."""
+        if answer is None and callback is None and self._events & READ and self._consumer is None:
+            future: Future[Any] = Future(loop=self.io_loop)  # the usual case: the poller looks already
+            self._waiter = future
+            return future
+        waiter = self._waiter_for(callback)
+        self._begin_with(answer, waiter)
+        return promised(waiter)
+
+    def _begin_with(self, answer: Answer | None, waiter: Waiter) -> None:
         if answer is None:
             self._read_now(waiter)
         else:
             waiter.set_result(answer)
             self._watch_for_close()
-        return promised(waiter)
 
     def _read_now(self, waiter: Waiter) -> None:
         """Read for `waiter`: leave it to the poller if that looks already, else try at once."""
@@ -255,6 +268,7 @@ class BaseIOStream(RawStream):
         if waiter is None or waiter.done():
             if waiter is not None:
                 self._forget_read()
+                waiter = None
             if self._close_callback is None or self._buffer:
                 self._want(self._events & ~READ)
                 return
@@ -263,6 +277,9 @@ class BaseIOStream(RawStream):
         except BlockingIOError:
             return
         except OSError as error:
+            if waiter is None and error.errno == errno.ENOTCONN:  # a socket that is yet to be connected
+                self._want(self._events & ~READ)
+                return
             if not self._is_connreset(error):
                 gen_log.warning("error on read: %s", error)
             self.close(error)

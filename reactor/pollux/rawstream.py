@@ -364,6 +364,7 @@ class RawStream:
     def _begin_connecting(self) -> None:
         """From now on reads wait, and what is written is kept, until `_connected`."""
         self._connecting = True
+        self._events = 0
         self._write_buffer = WriteBuffer()
 
     def _connected(self) -> None:

@@ -79,7 +79,10 @@ class IOStream(BaseIOStream):
 
     def get_fd_error(self) -> Exception | None:
         """Return and clear the socket's pending error (socket(7), SO_ERROR)."""
-        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        try:
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as error:  # somebody else has closed it
+            return error
         return OSError(number, os.strerror(number)) if number else None
 
     def _recv(self, size: int) -> bytes:
@@ -120,6 +123,7 @@ class IOStream(BaseIOStream):
         except BaseException:  # the address is none
             self._connect_waiter = None
             raise
+        self._unregister()  # a close callback may have had it watched
         self._begin_connecting()
         self._register(self._handle_connect, WRITE)
         return promised(waiter)
