@@ -23,6 +23,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from pollux.iostream import StreamClosedError
 from pollux_web.errors import HTTPError
 from pollux_web.etag import matches_strongly
 from pollux_web.handler import RequestHandler
@@ -106,13 +107,20 @@ class StaticFileHandler(RequestHandler):
             await self._send(start, end)
 
     async def _send(self, start: int, end: int) -> None:
-        content: bytes | Iterable[bytes] = self.get_content(self.absolute_path, start, end)
+        content: Any = self.get_content(self.absolute_path, start, end)
         if isinstance(content, bytes):
             content = [content]
-        for chunk in content:
-            self.write(chunk)
-            if end - start > CHUNK_SIZE:
-                await self.flush()  # not more than a chunk ahead of the client
+        try:
+            for chunk in content:
+                self.write(chunk)
+                if end - start > CHUNK_SIZE:
+                    await self.flush()  # not more than a chunk ahead of the client
+        except StreamClosedError:
+            self._finished = True  # the client has gone, as clients do: there is nobody to answer
+            self._done()
+        finally:
+            if hasattr(content, "close"):
+                content.close()  # a generator would keep its file until it is collected
 
     def _range_applies(self) -> bool:
         """Whether the client's part is of the present file (If-Range, RFC 9110 13.1.5)."""
