@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from pollux.fdtable import FdEntry, SelectorView, number_of
 from pollux.forking import ForkedPoller, follow
 from pollux.poller import LONGEST_WAIT, READ, WRITE
+from pollux.stack_context import entered, wrap
 from pollux.statistics import LoopStatistics, Tally
 from pollux.transport import SocketTransport
 
@@ -86,6 +87,8 @@ ASYNCIO_PRIVATE_STATE = frozenset({
     "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_signal_handlers", "_ssock",
     "_stopping", "_task_factory", "_thread_id", "_timer_cancelled_count",
 })  # fmt: skip
+
+_entered = entered.get
 
 Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
 
@@ -190,7 +193,7 @@ class Heart(asyncio.SelectorEventLoop):
                             try:
                                 result = context.run(callback, *args) if args else context.run(callback)
                                 if result is not None:
-                                    self._callback_returned(callback, result)
+                                    context.run(self._callback_returned, callback, result)
                             except (SystemExit, KeyboardInterrupt):
                                 raise
                             except BaseException:
@@ -501,6 +504,8 @@ class Heart(asyncio.SelectorEventLoop):
         """
         if kwargs:
             callback = partial(callback, **kwargs)
+        if _entered():
+            callback = wrap(callback)
         if not self._closed:
             self._ready.append((callback, args, copy_context()))
             if self._asleep:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_enqueue = Heart.add_callback
 _entered = stack_context.entered.get
 _slot = threading.local()  # .loop and .pid: the current loop of a thread that is not running one
 
@@ -177,18 +176,7 @@ class IOLoop(Heart):
         if is_current:
             IOLoop.clear_current()
 
-    # Callbacks
-
-    def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call `callback(*args, **kwargs)` in the next iteration. Safe from any thread and from signal handlers.
-
-        If it returns an awaitable, the loop runs that too. On a closed loop nothing happens, as in Tornado.
-        """
-        if args or kwargs:
-            callback = partial(callback, *args, **kwargs)
-        if _entered():
-            callback = partial(self._run_callback, wrap(callback))  # in its contextvars, whatever becomes of it
-        _enqueue(self, callback)
+    # Callbacks (`add_callback` is the heart's)
 
     def add_callback_from_signal(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call `callback` in the next iteration, outside all stack contexts: a signal comes when it will."""
