@@ -32,15 +32,16 @@ def _weight(text: str) -> float:
 
 
 def best(header: str, offers: tuple[str, ...], default: str) -> str:
-    """Return the offer with the greatest weight; among equals the first; `default` if the list has none of them.
+    """Return the offer with the greatest weight; among equals one that is named over one that a `*` lets in, then the
+    first; `default` if the list has none of them.
 
     :param offers: media types, in the server's order of preference.
     """
     weights = dict(reversed(accepted(header)))  # of repeated items the heaviest
-    chosen, most = default, 0.0
+    chosen, most = default, (0.0, 0)
     for offer in offers:
-        kind = offer.partition("/")[0]
-        weight = next((weights[name] for name in (offer, f"{kind}/*", "*/*") if name in weights), 0.0)
-        if weight > most:
-            chosen, most = offer, weight
+        names = ("*/*", f"{offer.partition('/')[0]}/*", offer)
+        named = max((rank for rank, name in enumerate(names) if name in weights), default=None)
+        if named is not None and weights[names[named]] > 0 and (weights[names[named]], named) > most:
+            chosen, most = offer, (weights[names[named]], named)
     return chosen

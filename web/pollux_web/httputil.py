@@ -4,7 +4,6 @@ library.
 
 from __future__ import annotations
 
-import base64
 import calendar
 import datetime
 import re
@@ -170,9 +169,8 @@ def parse_response_start_line(line: str) -> ResponseStartLine:
 
 
 def encode_username_password(username: str | bytes, password: str | bytes) -> bytes:
-    """Return user and password as the Basic scheme has them, in UTF-8 and base64 (RFC 7617 2)."""
-    parts = [part.encode() if isinstance(part, str) else part for part in (username, password)]
-    return base64.b64encode(b":".join(parts))
+    """Return user and password as the Basic scheme joins them, in UTF-8, before base64 (RFC 7617 2)."""
+    return b":".join([part.encode() if isinstance(part, str) else part for part in (username, password)])
 
 
 def split_host_and_port(netloc: str) -> tuple[str, int | None]:
