@@ -10,7 +10,7 @@ from pollux.log import access_log
 from pollux_http import HTTPServer, HTTPServerRequest
 from pollux_web.handler import ErrorHandler, RequestHandler
 from pollux_web.handler_router import HandlerRouter, Match
-from pollux_web.routing import Answer, DefaultHostMatches, HostMatches, ReversibleRouter
+from pollux_web.routing import Answer, DefaultHostMatches, HostMatches, ReversibleRouter, Undecoded
 from pollux_web.ui_modules import BUILT_IN, UIModule, methods_in, modules_in
 
 if TYPE_CHECKING:
@@ -150,10 +150,13 @@ class Application(ReversibleRouter):
         :param target_kwargs: for the handler's `initialize`.
         :param path_args: for its method, as are `path_kwargs`; bytes are decoded by its `decode_argument`.
         """
-        args = path_args if isinstance(path_args, tuple) else tuple(path_args or ())
+        args = path_args if isinstance(path_args, Undecoded) else tuple(path_args or ())
+        named = path_kwargs or {}
+        if any(isinstance(value, bytes) for value in (*args, *named.values())):
+            args = Undecoded(args)
 
         def answer(request: HTTPServerRequest) -> None:
-            target_class(self, request, **(target_kwargs or {}))._execute(args, path_kwargs or {})
+            target_class(self, request, **(target_kwargs or {}))._execute(args, named)
 
         return answer
 

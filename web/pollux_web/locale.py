@@ -189,7 +189,7 @@ class Locale:
         else:
             date = datetime.datetime.fromtimestamp(date, datetime.UTC)
         now = datetime.datetime.now(datetime.UTC)
-        if datetime.timedelta(0) < date - now < datetime.timedelta(seconds=60):
+        if relative and datetime.timedelta(0) < date - now < datetime.timedelta(seconds=60):
             date = now  # clocks of two machines differ
         offset = datetime.timedelta(minutes=gmt_offset)
         local, local_now = date - offset, now - offset
@@ -205,7 +205,7 @@ class Locale:
             if relative and seconds < 86400:
                 hours = round(seconds / 3600)
                 return _("1 hour ago", "%(hours)d hours ago", hours) % {"hours": hours}
-            form = self._form_of_past(local, local_now, ago, shorter)
+            form = self._form_of_past(local, local_now, ago, relative, shorter)
         else:
             form = None
         if form is None:
@@ -221,13 +221,18 @@ class Locale:
         }
 
     def _form_of_past(
-        self, local: datetime.datetime, local_now: datetime.datetime, ago: datetime.timedelta, shorter: bool
+        self,
+        local: datetime.datetime,
+        local_now: datetime.datetime,
+        ago: datetime.timedelta,
+        relative: bool,
+        shorter: bool,
     ) -> str | None:
         """Return the form for a date of the last year, which leaves out what goes without saying."""
         _ = self.translate
         if ago.days == 0:
             return _("%(time)s")
-        if ago.days == 1 and local.day == (local_now - datetime.timedelta(days=1)).day:
+        if relative and ago.days == 1 and local.day == (local_now - datetime.timedelta(days=1)).day:
             return _("yesterday") if shorter else _("yesterday at %(time)s")
         if ago.days < 5:
             return _("%(weekday)s") if shorter else _("%(weekday)s at %(time)s")
