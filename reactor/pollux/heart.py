@@ -72,7 +72,7 @@ HANDLE_POOL_SIZE = 1024  # 100 KiB at most: the callbacks of one busy iteration;
 COMPACT_ABOVE = 100  # cancelled timers: below this many, sweeping costs more than the memory they hold
 
 # Every private name of asyncio that this file uses or overrides, by owner.
-ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
+ASYNCIO_PRIVATE_NAMES: dict[Any, frozenset[str]] = {
     asyncio.SelectorEventLoop: frozenset({
         "_add_callback", "_add_reader", "_add_writer", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook",
         "_check_callback", "_check_closed", "_check_running", "_check_thread", "_make_socket_transport",
@@ -82,6 +82,7 @@ ASYNCIO_PRIVATE_NAMES: dict[type, frozenset[str]] = {
         "_args", "_callback", "_cancelled", "_context", "_loop", "_run", "_source_traceback",
     }),
     asyncio.TimerHandle: frozenset({"_scheduled", "_when"}),
+    asyncio.events: frozenset({"_event_loop_policy"}),
 }  # fmt: skip
 ASYNCIO_PRIVATE_STATE = frozenset({
     "_closed", "_csock", "_current_handle", "_debug", "_ready", "_scheduled", "_signal_handlers", "_ssock",
@@ -100,6 +101,15 @@ def _references_of_a_local() -> int:
 
 
 _UNSHARED = _references_of_a_local()
+
+
+def told_to_asyncio() -> asyncio.AbstractEventLoop | None:
+    """Return what `asyncio.set_event_loop` was last called with in this thread.
+
+    `asyncio.get_event_loop` would make a loop of asyncio's if it never was. None if it never was, and if a policy of
+    the program's own keeps it elsewhere than asyncio's.
+    """
+    return getattr(getattr(asyncio.events._event_loop_policy, "_local", None), "_loop", None)
 
 
 class Timer(asyncio.TimerHandle):

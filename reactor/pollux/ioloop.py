@@ -24,7 +24,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from pollux import stack_context
-from pollux.heart import Heart
+from pollux.forking import ForkedPoller
+from pollux.heart import Heart, told_to_asyncio
 from pollux.log import app_log
 from pollux.poller import ERROR, READ, WRITE
 from pollux.stack_context import NullContext, wrap
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _entered = stack_context.entered.get
-_slot = threading.local()  # .loop and .pid: the current loop of a thread that is not running one
+_slot = threading.local()  # .loop: the current loop of a thread that is not running one
 
 
 class IOLoop(Heart):
@@ -79,8 +80,11 @@ class IOLoop(Heart):
 
     @staticmethod
     def _of_thread() -> IOLoop | None:
-        loop = getattr(_slot, "loop", None)
-        return loop if loop is not None and _slot.pid == os.getpid() and not loop.is_closed() else None
+        # A test kit or a framework may make a loop current by asyncio's name alone.
+        for loop in (told_to_asyncio(), getattr(_slot, "loop", None)):
+            if isinstance(loop, IOLoop) and not loop.is_closed() and not isinstance(loop._poller, ForkedPoller):
+                return loop
+        return None
 
     @overload
     @staticmethod
@@ -116,7 +120,7 @@ class IOLoop(Heart):
 
     def make_current(self) -> None:
         """Make this the current loop of the calling thread, for Pollux and for asyncio."""
-        _slot.loop, _slot.pid = self, os.getpid()
+        _slot.loop = self
         asyncio.set_event_loop(self)
 
     @staticmethod
@@ -124,6 +128,11 @@ class IOLoop(Heart):
         """Leave the calling thread without a current loop."""
         _slot.loop = None
         asyncio.set_event_loop(None)
+
+    @property
+    def asyncio_loop(self) -> IOLoop:
+        """The loop itself. Tornado's has an asyncio loop beneath, and programs pass that on to what wants one."""
+        return self
 
     # Life
 

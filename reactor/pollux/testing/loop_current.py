@@ -77,6 +77,22 @@ class LoopCurrent(LoopFixtures):
         IOLoop.clear_current()
         assert IOLoop.current(instance=False) is None
 
+    def test_what_is_told_to_asyncio_is_current(self, chosen: Backend) -> None:
+        """As Tornado's test kit does it; also if another of ours was made current before."""
+        before, loop = IOLoop(chosen, make_current=True), IOLoop(chosen, make_current=False)
+        asyncio.set_event_loop(loop.asyncio_loop)
+        assert IOLoop.current() is loop
+        asyncio.set_event_loop(None)
+        assert IOLoop.current() is before
+        foreign = asyncio.SelectorEventLoop()
+        asyncio.set_event_loop(foreign)
+        assert IOLoop.current() is before, "asyncio's own loop is not ours to use"
+        foreign.close()
+        loop.make_current()
+        assert IOLoop.current() is loop
+        before.close()
+        loop.close()
+
     def test_closed_loop_is_nobodys_current(self, chosen: Backend) -> None:
         """A new one takes its place."""
         IOLoop.configure(chosen)
