@@ -126,9 +126,11 @@ class Supervisor:
             signal.signal(number, lambda received, frame: self._signals.append(received))
         self._places = [_Place() for _ in range(self.count)]
         try:
-            while not (self._ending is not None and not self._workers):
-                self._wait(self._turn())
-            return self._exit_code
+            while True:
+                timeout = self._turn()
+                if self._ending is not None and not self._workers:
+                    return self._exit_code
+                self._wait(timeout)
         finally:
             for worker in list(self._workers.values()):
                 self._kill(worker, signal.SIGKILL)
@@ -291,7 +293,7 @@ class Supervisor:
             return
         lived = time.monotonic() - worker.started
         place.crashes = 0 if lived >= HEALTHY else place.crashes + 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (place.crashes - 1)) if place.crashes > 1 else 0.0
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (place.crashes - 2)) if place.crashes > 1 else 0.0
         when = f"in {pause:g} s" if pause else "now"
         gen_log.error("worker %d ended %s: another one starts %s", worker.pid, how, when)
         place.due = time.monotonic() + pause

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
 from pollux.ioloop import IOLoop
+from pollux.rawstream import DONE
 from pollux_http.headers import HTTPHeaders
 from pollux_http.request import HTTPServerRequest
 from pollux_http.response import HTML, bodiless, reason_phrase
@@ -31,16 +32,23 @@ class WSGIAdapter:
     def __init__(self, application: Callable[[HTTPServerRequest], object]) -> None:
         self.application = application
         self._local = threading.local()
+        self._loops: list[IOLoop] = []
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """See PEP 3333."""
         loop = getattr(self._local, "loop", None)
         if loop is None:
             loop = self._local.loop = IOLoop(make_current=True)
+            self._loops.append(loop)
         answer: _Answer = loop.run_sync(lambda: self._answer(environ))
         reason = answer.reason if answer.reason is not None else reason_phrase(answer.status)
         start_response(f"{answer.status} {reason}", list(answer.headers.get_all()))
         return [b"".join(answer.parts)]
+
+    def close(self) -> None:
+        """Close the loops, if the application is not called any more."""
+        while self._loops:
+            self._loops.pop().close()
 
     async def _answer(self, environ: Environ) -> _Answer:
         answer = _Answer(environ)
@@ -140,5 +148,6 @@ class _Answer:
         """Return False: whether the client is there, only the server knows."""
         return False
 
-    async def drained(self) -> None:
-        """Everything is kept until the end: there is nothing to wait for."""
+    def drained(self) -> Awaitable[None]:
+        """Return an awaitable that is done: everything is kept until the end."""
+        return DONE
