@@ -8,6 +8,8 @@ sent: the standard library's parser was quadratic in quoted values.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from http.cookies import CookieError, Morsel, SimpleCookie
 
 _ESCAPED = re.compile(r"\\([0-3][0-7][0-7]|.)")
 
@@ -30,3 +32,14 @@ def _unquote(value: str) -> str:
     if len(value) < 2 or value[0] != '"' or value[-1] != '"':
         return value
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)) if len(match[1]) == 3 else match[1], value[1:-1])
+
+
+def as_morsels(cookies: Mapping[str, str]) -> dict[str, Morsel[str]]:
+    """Return cookies in the form that the standard library has for them. Names that are not valid are left out."""
+    result: SimpleCookie = SimpleCookie()
+    for name, value in cookies.items():
+        try:
+            result[name] = value
+        except CookieError:
+            pass
+    return result

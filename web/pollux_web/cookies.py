@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime
 import re
 import time
-from http.cookies import CookieError, Morsel, SimpleCookie
+from http.cookies import Morsel, SimpleCookie
 from typing import Any
 
-from pollux_http.cookies import parse_cookie
+from pollux_http.cookies import as_morsels, parse_cookie
 from pollux_web.httputil import format_timestamp
 from pollux_web.responder import Responder
 from pollux_web.signing import MAX_AGE_DAYS, create_signed_value, decode_signed_value, get_signature_key_version
@@ -36,13 +36,7 @@ class Cookies(Responder):
     @property
     def cookies(self) -> dict[str, Morsel[str]]:
         """The cookies that the client sent: `handler.cookies["name"].value`. Names that are not valid are left out."""
-        result: SimpleCookie = SimpleCookie()
-        for name, value in self._received().items():
-            try:
-                result[name] = value
-            except CookieError:
-                pass
-        return result
+        return as_morsels(self._received())
 
     def get_cookie(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a cookie that the client sent; `default` if it did not."""
