@@ -1,8 +1,8 @@
 """The Cookie header (RFC 6265 5.4), as browsers write it and servers have come to read it.
 
 It is split at each semicolon, white space around names and values is dropped, what has no "=" is a value without a
-name: as Django does, not as the grammar of RFC 6265 4.1 has it, which browsers do not keep to. It is linear, whatever is
-sent: the standard library's parser was quadratic in quoted values.
+name: as Django does, not as the grammar of RFC 6265 4.1 has it, which browsers do not keep to. It is linear, whatever
+is sent: the standard library's parser was quadratic in quoted values.
 """
 
 from __future__ import annotations
