@@ -119,8 +119,9 @@ class ReadBuffer:
 
     def forget(self) -> None:
         """Give up the pending read; what has come for it stays here for the next one."""
-        self._delimiter = self._regex = self._count = self._into = None
+        self._delimiter = self._regex = self._count = None
         self._searched = 0
+        self._release()
 
     # What comes
 
@@ -149,7 +150,7 @@ class ReadBuffer:
     def everything(self) -> bytes:
         """Take all that is here."""
         end = len(self._data)
-        self._into = None
+        self._release()
         return self._take(end)  # type: ignore[return-value]
 
     def _try(self) -> Answer | None:
@@ -191,7 +192,7 @@ class ReadBuffer:
         if self._into is not None:
             with memoryview(data) as view:
                 self._into[:end] = view[:end]
-            self._into = None
+            self._release()
             answer = end
         elif end <= _COPY_BELOW:
             answer = bytes(data[:end])
@@ -202,6 +203,12 @@ class ReadBuffer:
         self._delimiter = self._regex = self._count = None
         self._searched = 0
         return answer
+
+    def _release(self) -> None:
+        """Let go of the caller's buffer: while it is viewed, it cannot be resized."""
+        if self._into is not None:
+            self._into.release()
+            self._into = None
 
     def _unsatisfiable(self, wanted: object) -> UnsatisfiableReadError:
         return UnsatisfiableReadError(f"delimiter {wanted!r} not found within {self._max_bytes} bytes")
