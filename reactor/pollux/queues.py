@@ -158,6 +158,9 @@ class Queue(Generic[T]):
         """
         if not self._queue:
             raise QueueEmpty(f"{self} has no item")
+        if self._putters and self.qsize() <= self._maxsize:
+            # Goes in before one comes out, as in Tornado: it may be the one to come out.
+            self._putters.serve(lambda turn: self._enter(turn.brought))
         item = self._get()
         self._serve()
         return item

@@ -63,6 +63,25 @@ def test_order(make: Make, kind: str) -> None:
     make.run(main)
 
 
+@pytest.mark.parametrize(
+    ("kind", "order"), [("Queue", [2, 3, 1, 4]), ("PriorityQueue", [1, 2, 3, 4]), ("LifoQueue", [1, 4, 3, 2])]
+)
+def test_who_waits_to_put_comes_in_before_one_goes_out(make: Make, kind: str, order: list[int]) -> None:
+    async def main() -> None:
+        queue = getattr(make.queues, kind)(maxsize=2)
+        puts = [queue.put(item) for item in (2, 3, 1, 4)]
+        assert [put.done() for put in puts] == [True, True, False, False]
+        taken = [queue.get_nowait()]
+        assert [put.done() for put in puts] == [True, True, True, False]
+        assert queue.full()
+        taken.append(await queue.get())
+        assert all(put.done() for put in puts)
+        assert [*taken, queue.get_nowait(), queue.get_nowait()] == order
+        assert queue.empty()
+
+    make.run(main)
+
+
 def test_maxsize(make: Make) -> None:
     async def main() -> None:
         for bad, error in ((None, TypeError), (-1, ValueError)):
