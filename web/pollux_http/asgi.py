@@ -260,7 +260,7 @@ class _Exchange:
                 await adapter.startup()
             await adapter.application(adapter.scope(request, self._connection), self.receive, self.send)
         except Exception as error:
-            if not (isinstance(error, ClientDisconnectedError) and self._connection.gone):
+            if not (self._connection.gone and _is_disconnect(error)):
                 app_log.error("Exception in the application: %s %r", request.method, request.uri, exc_info=True)
         except BaseException:  # cancelled, or the end of the process
             if self._phase != _DONE:
@@ -453,6 +453,15 @@ class _Exchange:
             self._wake.set()
         if self._adapter.log_function is not None:
             self._adapter.log_function(self._request, status)
+
+
+def _is_disconnect(error: BaseException | None) -> bool:
+    """Return whether `error` is our news of a client that has gone, or was made of it: frameworks wrap it."""
+    while error is not None:
+        if isinstance(error, ClientDisconnectedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fields(fields: Iterable[tuple[bytes, bytes]]) -> HTTPHeaders:
