@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import json
 import logging
 from typing import Any
@@ -704,6 +705,26 @@ def test_flush_raises_when_the_client_goes_away(web: Web) -> None:
         await ended.wait()
 
     web.run(main())
+
+
+@pytest.mark.parametrize("asks_twice", [False, True])
+def test_entity_tags_of_every_size(web: Web, asks_twice: bool) -> None:
+    """Remembered, made anew, and none, with and without headers of one's own: what is sent is the same."""
+    sizes = [0, 1, 1023, 1024, 1025, 64 * 1024, 64 * 1024 + 1, 300_000]
+
+    class Sized(RequestHandler):
+        def get(self) -> None:
+            if self.get_argument("own", None):
+                self.set_header("X-Own", "1")
+            self.write("x" * int(self.get_argument("size")))
+
+    requests = [get(f"/?size={size}{own}") for size in sizes for own in ("", "&own=1")] * (1 + asks_twice)
+    expected = [size for size in sizes for _ in range(2)] * (1 + asks_twice)
+    for size, found in zip(expected, ask(web, Sized, *requests), strict=True):
+        assert found.body == b"x" * size
+        digest = hashlib.sha1(found.body).hexdigest()
+        assert found.one("Etag") == (f'"{digest}"' if size <= 64 * 1024 else None)
+        assert found.one("Content-Length") == str(size)
 
 
 def test_a_reason_of_ones_own_for_200(web: Web) -> None:

@@ -19,13 +19,17 @@ from urllib.parse import quote
 from pollux.rawstream import DONE
 from pollux_http import HTTPHeaders, HTTPServerRequest
 from pollux_http.headers import problem_of
-from pollux_http.response import HTML, bodiless, check_reason
+from pollux_http.response import HTML, SHORT_BODY, bodiless, check_reason
 from pollux_web.escape import encode_json
 from pollux_web.etag import etag_of, is_conditional, matches
 
 if TYPE_CHECKING:
     from pollux_web.application import Application
     from pollux_web.transforms import OutputTransform
+
+# Bytes. To hash a body costs several times what it costs to send it, and above this more than a request can be worth: a
+# tag saves something only if the same client asks again for what has not changed. Tornado hashes whatever it is.
+MAX_TAGGED = 64 * 1024
 
 JSON = "application/json; charset=UTF-8"
 
@@ -245,8 +249,11 @@ class Responder:
                 ):
                     body = b"".join(self._chunks)
                     heads = connection.server.heads
-                    answer = heads.answers[self._content_type].get(body)
-                    if answer is not None:
+                    if len(body) > MAX_TAGGED:
+                        connection.respond(200, None, None, self._content_type, body)
+                    elif (
+                        len(body) <= SHORT_BODY and (answer := heads.answers[self._content_type].get(body)) is not None
+                    ):
                         connection.send_whole(answer)
                     else:
                         connection.send_whole(*heads.answer(self._content_type, body, etag_of([body])))
@@ -291,9 +298,9 @@ class Responder:
     # Entity tags (RFC 9110 8.8.3)
 
     def compute_etag(self) -> str | None:
-        """Return the entity tag of the response, quotes included: a hash of what was written. Override it for one that
-        is cheaper or knows more; None for none."""
-        return etag_of(self._chunks)
+        """Return the entity tag of the response, quotes included: a hash of what was written, none above `MAX_TAGGED`.
+        Override it for one that is cheaper or knows more; None for none."""
+        return etag_of(self._chunks) if sum(map(len, self._chunks)) <= MAX_TAGGED else None
 
     def set_etag_header(self) -> None:
         """Set `Etag` to what `compute_etag` returns, unless it is set. Called before a whole 200 to GET or HEAD is
