@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 READ_CHUNK_SIZE = 64 * 1024  # bytes: what one recv asks for. Tornado's value; larger ones make malloc go to mmap.
+_NOT_CONNECTED = (errno.ENOTCONN, errno.EINVAL)  # what a socket says that is yet to be connected; a Unix one the latter
 MAX_BUFFER_SIZE = 100 * 1024 * 1024  # bytes: Tornado's value
 
 
@@ -277,7 +278,7 @@ class BaseIOStream(RawStream):
         except BlockingIOError:
             return
         except OSError as error:
-            if waiter is None and error.errno == errno.ENOTCONN:  # a socket that is yet to be connected
+            if waiter is None and error.errno in _NOT_CONNECTED:
                 self._want(self._events & ~READ)
                 return
             if not self._is_connreset(error):

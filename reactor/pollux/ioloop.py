@@ -223,10 +223,12 @@ class IOLoop(Heart):
 
         self.start_task(finish())
 
-    def callback_failed(self, callback: Callable[..., Any], error: Exception) -> None:
+    def callback_failed(self, callback: Callable[..., Any], error: Exception) -> bool:
         """Hand an exception to the stack contexts of now, and what they do not handle to `handle_callback_exception`.
 
         For what becomes of a callback later: in the coroutine that it returned, say.
+
+        :returns: whether a context has handled it.
         """
 
         def fail() -> None:
@@ -236,6 +238,8 @@ class IOLoop(Heart):
             wrap(fail)()
         except Exception:
             self.handle_callback_exception(callback)
+            return False
+        return True
 
     def handle_callback_exception(self, callback: Callable[..., Any] | None) -> None:
         """Log the exception being handled. Override it to do otherwise; the loop lives either way."""

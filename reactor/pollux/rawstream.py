@@ -85,6 +85,13 @@ class RawStream:
         "error", "io_loop", "read_chunk_size",
     )  # fmt: skip
 
+    def __init_subclass__(cls) -> None:
+        """Let a subclass that says `read_from_fd` or `write_to_fd` anew (a stream that counts, say) be heard."""
+        for name, shortcut in (("read_from_fd", "_recv"), ("write_to_fd", "_send")):
+            owner = next(each for each in cls.__mro__ if name in vars(each) or shortcut in vars(each))
+            if shortcut not in vars(owner):
+                setattr(cls, shortcut, getattr(RawStream, shortcut))
+
     def __init__(self, read_chunk_size: int) -> None:
         self.io_loop = IOLoop.current()
         self.read_chunk_size = read_chunk_size

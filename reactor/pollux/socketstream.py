@@ -179,6 +179,13 @@ class IOStream(BaseIOStream):
             context = default_context(server_side)
         else:
             context = ssl_options_to_context(ssl_options, server_side)
+        try:
+            self.socket.getpeername()  # of a reset connection, wrap_socket would leave its socket open
+        except OSError as error:
+            self.close(error)
+            failed: Future[SSLIOStream] = self._waiter_for(None)
+            fail(failed, StreamClosedError(error))
+            return failed
         self._unregister()
         plain, self.socket = self.socket, None
         self._closed = True

@@ -118,7 +118,7 @@ class SSLIOStream(IOStream):
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """See `BaseIOStream.read_from_fd`."""
         try:
-            data = self._recv(len(buf))
+            data = SSLIOStream._recv(self, len(buf))
         except BlockingIOError:
             return None
         buf[: len(data)] = data
@@ -127,7 +127,7 @@ class SSLIOStream(IOStream):
     def write_to_fd(self, data: memoryview) -> int:
         """See `BaseIOStream.write_to_fd`."""
         try:
-            return self._send(data)
+            return SSLIOStream._send(self, data)
         except BlockingIOError:
             return 0
 
@@ -198,6 +198,7 @@ class SSLIOStream(IOStream):
     def _established(self) -> None:
         """The socket is connected: wrap it."""
         try:
+            self.socket.getpeername()  # of a reset connection, wrap_socket would leave its socket open
             context = default_context(False) if self._context is None else ssl_options_to_context(self._context, False)
             self.socket = context.wrap_socket(
                 self.socket, server_hostname=self._server_hostname, do_handshake_on_connect=False

@@ -8,7 +8,8 @@ Tornado's dialects it is spoken to in:
   contexts of where it was given. If the stream closes first it is not called: the close callback tells.
 * `streaming_callback=`: called with each piece, before the read as a whole is answered by an empty result.
 
-A callback that raises closes its stream: nobody else would, and the descriptor would be lost. The loop logs it.
+A callback that raises, also later in a coroutine, closes its stream unless a stack context handles that: nobody else
+would, and the descriptor would be lost. The loop logs it.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Scheduler:
         try:
             await awaitable
         except Exception as error:
-            self._failed(error)
+            if not self._stream.io_loop.callback_failed(self._callback, error):
+                self._stream.close(error)
 
     def _failed(self, error: BaseException) -> None:
         self._stream.close(error)

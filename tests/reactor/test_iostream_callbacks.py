@@ -261,6 +261,36 @@ async def test_callbacks_run_in_the_contexts_of_where_they_were_given(
 
 
 @asynchronous
+async def test_a_coroutine_fails_in_the_contexts_of_its_callback(
+    loop: IOLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[object] = []
+    calls = Calls()
+
+    def handle(kind: type[BaseException], error: BaseException, traceback: object) -> bool:
+        handled.append(error)
+        calls("handled")
+        return str(error) == "mine"
+
+    async def fail(text: bytes) -> None:
+        await asyncio.sleep(0)
+        raise ValueError(text.decode())
+
+    with stream_pair() as (stream, peer):
+        with ExceptionStackContext(handle):
+            stream.read_bytes(4, callback=fail)
+            peer.write(b"mine")
+            await calls.until(1)
+            await turns(1)
+            assert not stream.closed()
+            stream.read_bytes(6, callback=fail)
+        peer.write(b"theirs")
+        await closing(stream)
+        assert [str(error) for error in handled] == ["mine", "theirs"]
+    assert [record.name for record in caplog.records] == ["pollux.application"]
+
+
+@asynchronous
 async def test_a_stream_does_not_live_in_the_context_of_its_first_read(
     loop: IOLoop, caplog: pytest.LogCaptureFixture
 ) -> None:

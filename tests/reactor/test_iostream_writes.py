@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import socket
 import sys
 import tracemalloc
@@ -15,7 +16,7 @@ import pytest
 
 from pollux import IOLoop
 from pollux.errors import FdLimitError
-from pollux.iostream import BaseIOStream, IOStream, StreamBufferFullError, StreamClosedError
+from pollux.iostream import BaseIOStream, IOStream, PipeIOStream, StreamBufferFullError, StreamClosedError
 from pollux.testing.descriptors import files_allowed, fill, refusing_address, reset, socket_pair, tcp_pair
 from pollux.writebuffer import JOIN_BELOW, JOINED_SIZE, WriteBuffer
 from tests.reactor.loops import BACKENDS
@@ -295,19 +296,25 @@ async def test_connect_refused(loop: IOLoop, caplog: pytest.LogCaptureFixture) -
 
 
 @asynchronous
-async def test_a_close_callback_does_not_keep_one_from_connecting(loop: IOLoop) -> None:
+async def test_a_close_callback_does_not_keep_one_from_connecting(
+    loop: IOLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A socket that is yet to be connected looks as if its peer had hung up."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        stream = IOStream(socket.socket())
-        closed = asyncio.Event()
-        stream.set_close_callback(closed.set)
-        await turns()
-        assert not stream.closed()
-        await stream.connect(listener.getsockname())
-        connection, _ = listener.accept()
-        connection.close()
-        await closed.wait()
-        assert stream.error is None
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, str(tmp_path / "socket"))):
+        with socket.socket(family) as listener:
+            listener.bind(address)
+            listener.listen()
+            stream = IOStream(socket.socket(family))
+            closed = asyncio.Event()
+            stream.set_close_callback(closed.set)
+            await turns()
+            assert not stream.closed()
+            await stream.connect(listener.getsockname())
+            connection, _ = listener.accept()
+            connection.close()
+            await closed.wait()
+            assert stream.error is None
+    assert caplog.records == []
 
 
 @asynchronous
@@ -404,6 +411,48 @@ async def test_a_stream_of_ones_own(loop: IOLoop) -> None:
         stream.anything = 1  # type: ignore[attr-defined]  # programs hang things on a stream
         peer.close()
         await closing(stream)
+
+
+class Counting:
+    """For streams of every kind: what goes through."""
+
+    received = sent = 0
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        count: int | None = super().read_from_fd(buf)  # type: ignore[misc]
+        self.received += count or 0
+        return count
+
+    def write_to_fd(self, data: memoryview) -> int:
+        count: int = super().write_to_fd(data)  # type: ignore[misc]
+        self.sent += count
+        return count
+
+
+class CountingSocket(Counting, IOStream):
+    pass
+
+
+class CountingPipe(Counting, PipeIOStream):
+    pass
+
+
+@asynchronous
+async def test_a_stream_that_counts(loop: IOLoop) -> None:
+    """Methods that a subclass says anew are heard, and may call those of the stream."""
+    with socket_pair() as (ours, peer_socket):
+        reader, writer = os.pipe()
+        pairs: list[tuple[Any, Any]] = [
+            (CountingSocket(ours), CountingSocket(peer_socket)),
+            (CountingPipe(reader), CountingPipe(writer)),
+        ]
+        for stream, peer in pairs:
+            read = stream.read_bytes(MIB)
+            await peer.write(bytes(MIB))
+            assert await read == bytes(MIB)
+            assert (stream.received, peer.sent) == (MIB, MIB)
+            stream.close()
+            peer.close()
 
 
 def test_what_a_stream_of_ones_own_has_to_say(loop: IOLoop) -> None:

@@ -375,6 +375,67 @@ async def test_start_tls_with_options_that_are_none(loop: IOLoop) -> None:
 
 
 @asynchronous
+async def test_start_tls_on_a_connection_that_was_reset(loop: IOLoop) -> None:
+    with stream_pair(tcp=True) as (stream, peer):
+        sock = stream.socket
+        closed = asyncio.Event()
+        stream.set_close_callback(closed.set)
+        reset(peer.socket)
+        peer.close()
+        assert isinstance(await real_error(stream.start_tls(False)), OSError)
+        await closed.wait()
+        assert sock.fileno() == -1
+
+
+class NeverAsks(SSLIOStream):
+    """Stands for one that asks the socket for its error just before the reset."""
+
+    def get_fd_error(self) -> None:
+        return None
+
+
+@asynchronous
+async def test_a_reset_between_connecting_and_the_handshake(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream = NeverAsks(socket.socket(), ssl_options=client_context())
+        sock = stream.socket
+        connecting = stream.connect(listener.getsockname(), server_hostname="localhost")
+        peer, _ = listener.accept()
+        reset(peer)
+        with pytest.raises(OSError, match=r"not connected|reset"):
+            await connecting
+        assert sock.fileno() == -1
+
+
+class Counting(SSLIOStream):
+    received = sent = 0
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        count = super().read_from_fd(buf)
+        self.received += count or 0
+        return count
+
+    def write_to_fd(self, data: memoryview) -> int:
+        count = super().write_to_fd(data)
+        self.sent += count
+        return count
+
+
+@asynchronous
+async def test_a_stream_that_counts(loop: IOLoop) -> None:
+    with tcp_pair() as (ours, peer_socket):
+        client, server = client_context(), server_context()
+        stream = Counting(client.wrap_socket(ours, server_hostname="localhost", do_handshake_on_connect=False))
+        peer = Counting(server.wrap_socket(peer_socket, server_side=True, do_handshake_on_connect=False))
+        read = stream.read_bytes(MIB)
+        await peer.write(bytes(MIB))
+        assert await read == bytes(MIB)
+        assert (stream.received, peer.sent) == (MIB, MIB)
+        stream.close()
+        peer.close()
+
+
+@asynchronous
 async def test_cancelling_start_tls_closes_the_stream(loop: IOLoop) -> None:
     with stream_pair(tcp=True) as (stream, peer):
         sock = stream.socket
