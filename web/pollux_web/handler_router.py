@@ -73,7 +73,8 @@ class HandlerRouter(ReversibleRuleRouter):
             if match is not None:
                 found = match(path)
                 if found is not None:
-                    return rule.target, rule.target_kwargs, *(groups(found) if groups is not None else _NOTHING)
+                    args, named = groups(found) if groups is not None else _NOTHING
+                    return rule.target, rule.target_kwargs, args, named
             else:
                 parts = rule.matcher.match(request)
                 if parts is not None:

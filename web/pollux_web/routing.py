@@ -122,10 +122,13 @@ def groups_of(found: re.Match[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and the keyword arguments found in a path, decoded; those that are no UTF-8 as
     `raw_groups_of` does, for the handler to refuse.
     """
+    plain = "%" not in found.string
     try:
         if found.re.groupindex:
-            return (), {name: _unquote(value) for name, value in found.groupdict().items()}
-        return tuple([_unquote(group) for group in found.groups()]), {}
+            named = found.groupdict()
+            return (), named if plain else {name: _unquote(value) for name, value in named.items()}
+        groups = found.groups()
+        return groups if plain else tuple([_unquote(group) for group in groups]), {}
     except UnicodeDecodeError:
         return raw_groups_of(found)
 
