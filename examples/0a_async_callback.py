@@ -9,7 +9,6 @@ Each step names the next one. Exceptions of all steps end in one place, as they 
 
 import socket
 import sys
-from asyncio import Future
 from types import TracebackType
 
 from pollux import IOLoop
@@ -44,11 +43,10 @@ class Page:
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.stream = IOStream(socket.socket())
-        IOLoop.current().add_future(self.stream.connect((host, port)), self.connected)
-
-    def connected(self, future: Future[IOStream]) -> None:
-        future.result()  # raises if it failed
         self.stream.set_close_callback(self.closed)
+        self.stream.connect((host, port), callback=self.connected)
+
+    def connected(self) -> None:
         self.stream.write(f"GET / HTTP/1.0\r\nHost: {self.host}\r\n\r\n".encode())
         self.stream.read_until(b"\r\n\r\n", callback=self.got_head)
 
@@ -60,9 +58,12 @@ class Page:
         print("piece:", piece)
 
     def got_all(self, rest: bytes) -> None:
-        print("that was all" if self.stream.error is None else f"broken off: {self.stream.error}")
+        if self.stream.error is None:
+            print("that was all")
 
     def closed(self) -> None:
+        if self.stream.error is not None:  # also if it could not connect: then no step was called
+            print("failed:", self.stream.error)
         IOLoop.current().stop()
 
 
