@@ -236,21 +236,20 @@ def _make_head(status: int, headers: Iterable[Iterable[bytes]], date: str) -> _H
 class _Exchange:
     """One request and its response: the application's `receive` and `send`."""
 
-    __slots__ = (
-        "_adapter", "_asked", "_connection", "_disconnected", "_headers", "_phase", "_request", "_status", "_trailers",
-        "_trailing", "_wake",
-    )  # fmt: skip
+    # What most requests never change is a class attribute until it is changed.
+    _phase = _NOTHING
+    _status = 0
+    _headers: tuple[Iterable[bytes], ...] = ()
+    _asked = False  # the body was received to its end
+    _disconnected = False
+    _wake: asyncio.Event | None = None  # set when there may be something to receive
+    _trailing = False
+    _trailers: HTTPHeaders | None = None
 
     def __init__(self, adapter: ASGIAdapter, request: HTTPServerRequest, connection: ServerConnection) -> None:
         self._adapter = adapter
         self._request = request
         self._connection = connection
-        self._phase = _NOTHING
-        self._asked = False  # the body was received to its end
-        self._disconnected = False
-        self._wake: asyncio.Event | None = None  # set when there may be something to receive
-        self._trailing = False
-        self._trailers: HTTPHeaders | None = None
 
     async def run(self) -> None:
         """Call the application, and answer in its place where it did not."""
