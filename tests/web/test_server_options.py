@@ -1,4 +1,4 @@
-"""Options of `HTTPServer` beside deadlines: compression of requests, limits on connections and requests, TLS, detach."""
+"""Options of `HTTPServer` beside deadlines: compressed requests, limits on connections and requests, TLS; detach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from pollux_http import HTTPInputError, HTTPServerRequest
+from pollux_http import HTTPHeaders, HTTPInputError, HTTPServerRequest
 from pollux_http.inflating import Inflater
 from tests.web.client import Web, get, post
 
@@ -27,7 +27,8 @@ def echo(request: HTTPServerRequest) -> None:
 
 CODED = {
     "gzip": ("gzip", gzip.compress(b"hello")), "two members": ("gzip", gzip.compress(b"hel") + gzip.compress(b"lo")),
-    "deflate": ("deflate", zlib.compress(b"hello")), "raw deflate": ("deflate", DEFLATED), "any case": ("GZIP", gzip.compress(b"hello")),
+    "deflate": ("deflate", zlib.compress(b"hello")), "raw deflate": ("deflate", DEFLATED),
+    "any case": ("GZIP", gzip.compress(b"hello")),
 }  # fmt: skip
 
 
@@ -148,7 +149,6 @@ def test_close_all_connections(web: Web) -> None:
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_client_that_has_pipelined_behind_the_last_answer_gets_it(web: Web, fast: bool) -> None:
     """To close a socket with unread data resets the connection, and the reset may overtake the answer."""
-    from pollux_http import HTTPHeaders
 
     def application(request: HTTPServerRequest) -> None:
         headers = HTTPHeaders({"Connection": "close"})
