@@ -184,22 +184,22 @@ def is_valid_ip(ip: str) -> bool:
     return False
 
 
-def bind_unix_socket(path: str, mode: int = 0o600, backlog: int = BACKLOG) -> socket.socket:
-    """Make a listening Unix socket at `path`; a socket left behind by a dead server is replaced.
+def bind_unix_socket(file: str, mode: int = 0o600, backlog: int = BACKLOG) -> socket.socket:
+    """Make a listening Unix socket at the path `file`; a socket left behind by a dead server is replaced.
 
     :param mode: the permissions of the socket file.
     :raises FileExistsError: something that is not a socket is there already.
     :raises OSError: EADDRINUSE: a server answers on that socket.
     """
-    abstract = path.startswith("\0")  # unix(7): a Linux name outside the file system, with neither file nor mode
+    abstract = file.startswith("\0")  # unix(7): a Linux name outside the file system, with neither file nor mode
     if not abstract:
-        _remove_stale_socket(path)
+        _remove_stale_socket(file)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
-        sock.bind(path)
+        sock.bind(file)
         if not abstract:
-            os.chmod(path, mode)
+            os.chmod(file, mode)
         sock.listen(backlog)
     except BaseException:
         sock.close()
@@ -215,12 +215,15 @@ def _remove_stale_socket(path: str) -> None:
     if not is_socket:
         raise FileExistsError(errno.EEXIST, "there is a file that is not a socket", path)
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a server whose queue is full would keep us waiting (connect(2), EAGAIN)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
-        else:
-            raise OSError(errno.EADDRINUSE, "a server is listening there", path)
+            return
+        except BlockingIOError:
+            pass
+        raise OSError(errno.EADDRINUSE, "a server is listening there", path)
 
 
 def systemd_sockets(name: str | None = None) -> list[socket.socket]:
@@ -278,29 +281,33 @@ def _number_in(variable: str) -> int:
     return int(text)
 
 
-def add_accept_handler(sock: socket.socket, callback: Callable[[socket.socket, Any], object]) -> Callable[[], None]:
+def add_accept_handler(
+    sock: socket.socket, callback: Callable[[socket.socket, Any], object], io_loop: IOLoop | None = None
+) -> Callable[[], None]:
     """Call `callback(connection, address)` for each connection that arrives on `sock`.
 
+    :param io_loop: where (up to Tornado 4); None means the current loop.
     :returns: a function that ends this; `sock` itself stays open.
     """
-    return _Acceptor(sock, callback).remove
+    return _Acceptor(sock, callback, io_loop or IOLoop.current()).remove
 
 
 class _Acceptor:
     """A listener in the loop, and its reserve descriptor."""
 
-    def __init__(self, sock: socket.socket, callback: Callable[[socket.socket, Any], object]) -> None:
+    def __init__(self, sock: socket.socket, callback: Callable[[socket.socket, Any], object], io_loop: IOLoop) -> None:
         self.sock = sock
         self.callback = callback
-        self.io_loop = IOLoop.current()
-        self.reserve = _open_reserve()
+        self.io_loop = io_loop
         self.timeout: Any = None
+        self.removed = False
         self.io_loop.add_handler(sock, self.accept, READ)
+        self.reserve = _open_reserve()  # after what may fail
 
     def accept(self, sock: Any, events: int) -> None:
         for _ in range(ACCEPT_BATCH):
-            if self.sock.fileno() < 0:
-                return  # a callback has stopped the server
+            if self.removed or self.sock.fileno() < 0:
+                return  # by a callback
             try:
                 connection, address = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -347,6 +354,7 @@ class _Acceptor:
         self.io_loop.add_handler(self.sock, self.accept, READ)
 
     def remove(self) -> None:
+        self.removed = True
         if self.timeout is not None:
             self.timeout.cancel()
             self.timeout = None
@@ -419,7 +427,7 @@ def ssl_options_to_context(
 
 
 def ssl_wrap_socket(
-    sock: socket.socket,
+    socket: socket.socket,
     ssl_options: Mapping[str, Any] | ssl.SSLContext,
     server_hostname: str | None = None,
     server_side: bool | None = None,
@@ -433,4 +441,4 @@ def ssl_wrap_socket(
     """
     side = bool(server_side)
     context = ssl_options_to_context(ssl_options, server_side=side)
-    return context.wrap_socket(sock, server_hostname=server_hostname, server_side=side, **kwargs)
+    return context.wrap_socket(socket, server_hostname=server_hostname, server_side=side, **kwargs)

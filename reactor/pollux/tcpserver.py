@@ -17,6 +17,7 @@ What was decided
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -37,6 +38,7 @@ from pollux.netutil import (
     ssl_options_to_context,
 )
 from pollux.process import fork_processes
+from pollux.socketstream import HANDSHAKE_TIMEOUT
 
 
 class TCPServer:
@@ -59,8 +61,10 @@ class TCPServer:
         `handle_stream` gets the stream before the handshake is done, as in Tornado: reads and writes wait for it.
     :param max_buffer_size: bytes that a stream keeps for its reader at most; None means the stream's default.
     :param read_chunk_size: bytes that a stream asks the kernel for at once; None means the stream's default.
+    :param handshake_timeout: seconds that a client has for the TLS handshake, default 60.
+    :param io_loop: where to accept (up to Tornado 4); None means the loop that is current when sockets are added.
     :raises KeyError: the dict has no `certfile`.
-    :raises ValueError: there is no such file, or an option is unknown.
+    :raises ValueError: there is no such file, an option is unknown, or the context is a client's.
     """
 
     io_loop: IOLoop
@@ -70,6 +74,9 @@ class TCPServer:
         ssl_options: Mapping[str, Any] | ssl.SSLContext | None = None,
         max_buffer_size: int | None = None,
         read_chunk_size: int | None = None,
+        *,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        io_loop: IOLoop | None = None,
     ) -> None:
         self._listeners: dict[socket.socket, Callable[[], None]] = {}
         self._bound: list[tuple[list[socket.socket], int, bool]] = []  # sockets, backlog, reuse_port
@@ -77,6 +84,8 @@ class TCPServer:
         self.ssl_options = ssl_options
         self.max_buffer_size = max_buffer_size
         self.read_chunk_size = read_chunk_size
+        self.handshake_timeout = handshake_timeout
+        self._given_loop = io_loop
         if ssl_options is not None and not isinstance(ssl_options, ssl.SSLContext):
             if "certfile" not in ssl_options:
                 raise KeyError(
@@ -87,6 +96,11 @@ class TCPServer:
                 if path is not None and not os.path.exists(path):
                     raise ValueError(f"ssl_options: the {name} {path!r} does not exist")
         self._context = None if ssl_options is None else ssl_options_to_context(ssl_options, server_side=True)
+        if self._context is not None and self._context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError(
+                f"ssl_options: {self._context!r} is a client's: "
+                "use ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
+            )
 
     def listen(
         self,
@@ -158,14 +172,25 @@ class TCPServer:
         self.add_sockets(sockets)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on listening sockets, in the current loop; they are closed by `stop`."""
-        self.io_loop = IOLoop.current()
-        for sock in sockets:
-            self._listeners[sock] = add_accept_handler(sock, self._handle_connection)
+        """Accept connections on listening sockets, in the current loop; they are closed by `stop`.
 
-    def add_socket(self, sock: socket.socket) -> None:
+        :raises OSError: the poller cannot watch one (`pollux.errors.FdLimitError`: `select`); all of them are closed.
+        """
+        self.io_loop = self._given_loop or IOLoop.current()
+        sockets = list(sockets)
+        try:
+            for sock in sockets:
+                self._listeners[sock] = add_accept_handler(sock, self._handle_connection, self.io_loop)
+        except BaseException:
+            for sock in sockets:
+                if remove := self._listeners.pop(sock, None):
+                    remove()
+                sock.close()
+            raise
+
+    def add_socket(self, socket: socket.socket) -> None:
         """Accept connections on one listening socket."""
-        self.add_sockets([sock])
+        self.add_sockets([socket])
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -186,7 +211,7 @@ class TCPServer:
     def handle_stream(self, stream: IOStream, address: Any) -> Awaitable[None] | None:
         """Serve a new connection. Override this; it may be a coroutine.
 
-        What it raises is logged, and closes the stream.
+        What it raises is logged, and closes the stream; so does cancellation, which is not logged.
 
         :param address: as `socket.accept` gives it: (host, port, ...) for TCP, "" for a Unix socket.
         """
@@ -204,7 +229,9 @@ class TCPServer:
                     gen_log.debug("no TLS with %s: %s", address or "a client", error)
                     connection.close()
                     return
-                stream = SSLIOStream(connection, self.max_buffer_size, self.read_chunk_size)
+                stream = SSLIOStream(
+                    connection, self.max_buffer_size, self.read_chunk_size, handshake_timeout=self.handshake_timeout
+                )
         except BaseException:
             connection.close()
             raise
@@ -213,7 +240,7 @@ class TCPServer:
         except FdLimitError as error:  # the poller cannot watch so high a number
             gen_log.error("turned %s away: %s", address or "a client", error)
             stream.close()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # the latter by the result of a future, say
             app_log.error("Error in connection callback", exc_info=True)
             stream.close(error)
         else:
@@ -227,3 +254,6 @@ class TCPServer:
         except Exception as error:
             IOLoop.current().handle_callback_exception(self.handle_stream)
             stream.close(error)
+        except BaseException:
+            stream.close()
+            raise
