@@ -174,7 +174,7 @@ class TCPServer:
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on listening sockets, in the current loop; they are closed by `stop`.
 
-        :raises OSError: the poller cannot watch one (`pollux.errors.FdLimitError`: `select`); all of them are closed.
+        If the poller cannot watch one of them (`pollux.errors.FdLimitError`: `select`), all are closed.
         """
         self.io_loop = self._given_loop or IOLoop.current()
         sockets = list(sockets)
