@@ -14,6 +14,7 @@ PACKAGES = {
     "pollux_backends": ROOT / "backends" / "pollux_backends",
     "pollux_http": ROOT / "web" / "pollux_http",
     "pollux_web": ROOT / "web" / "pollux_web",
+    "pollux_websocket": ROOT / "web" / "pollux_websocket",
 }
 SOURCES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("*.py"))
 

@@ -1,0 +1,533 @@
+"""`Connection`: an open WebSocket, between an `IOStream` and an endpoint: a handler, or a client.
+
+The common case, a message that comes in one piece and is dealt with at once, runs from `recv` to `send` within one
+event: no Future, no Task, no timer, no event object.
+
+* Messages are dealt with one after the other: while a coroutine of the endpoint works on one, further ones wait, up to
+  `QUEUED` and one read; then nothing more is read until it is done. Pings are answered meanwhile.
+* The end of what the peer sends, a Close or a failure, is dealt with when all before it is. An `open` that runs on
+  without taking messages does not delay it, and nothing does for longer than `close_timeout`.
+* What the peer does not read is kept up to `max_unsent`; beyond that it is cut off, for a Close would not get through.
+* The side that fails a connection ends its sending first and reads on for a moment: to close a socket with unread data
+  resets it, and the reset may overtake the Close.
+* Deadlines are looked at by `check_deadline`: from the HTTP server's sweep once a second, or a client's own timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pollux.iostream import IOStream, SSLIOStream
+from pollux.log import gen_log
+from pollux_websocket.errors import WebSocketClosedError
+from pollux_websocket.frames import (
+    BINARY,
+    FIN,
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    PING,
+    PONG,
+    TEXT,
+    Close,
+    Failure,
+    Ping,
+    Pong,
+    head,
+)
+from pollux_websocket.protocol import Message
+from pollux_websocket.protocol import Protocol as WebSocketProtocol
+
+if TYPE_CHECKING:
+    from pollux_http.server import HTTPServer
+
+QUEUED = 64 * 1024  # bytes of messages that wait for the endpoint
+QUEUED_MESSAGES = 64
+JOINED_SIZE = 64 * 1024  # bytes: to copy a larger payload behind its head costs more than a second system call
+TICK = 1.0  # seconds between two looks of a client at its deadlines
+
+
+class Options(NamedTuple):
+    """How patient a connection is.
+
+    :param ping_interval: seconds between two Pings; None or 0 for none.
+    :param ping_timeout: seconds in which a Pong must come; None: `ping_interval`.
+    :param close_timeout: seconds to wait for the end of a connection that is being closed.
+    :param max_unsent: bytes that may wait for a peer that does not read them.
+    """
+
+    ping_interval: float | None = None
+    ping_timeout: float | None = None
+    close_timeout: float = 5.0
+    max_unsent: int = 16 * 1024 * 1024
+
+
+class Endpoint(Protocol):
+    """What a connection is for."""
+
+    def on_message(self, message: Message) -> Any:
+        """Take a message; what it returns, if not None, is awaited before the next one."""
+
+    def on_ping(self, data: bytes) -> object:
+        """A Ping has come, and was answered."""
+
+    def on_pong(self, data: bytes) -> object:
+        """A Pong has come."""
+
+    def connection_closed(self, code: int | None, reason: str | None) -> object:
+        """The connection is closed. Called once."""
+
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> object:
+        """Log what one of the above has raised."""
+
+
+class Connection:
+    """One connection.
+
+    :param stream: on which the opening handshake is done.
+    :param pull_only: nobody but `read_message` takes messages.
+    :param server: sweeps, and shuts down; None for a client.
+    :ivar is_closing: nothing can be sent any more.
+    :ivar since: the beginning of the present state, for the server.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_done",
+        "_drained",
+        "_ended",
+        "_ending",
+        "_endpoint",
+        "_fast",
+        "_on_message",
+        "_opening",
+        "_options",
+        "_over",
+        "_paused",
+        "_pinged",
+        "_protocol",
+        "_pull_only",
+        "_pulled",
+        "_queue",
+        "_queued",
+        "_reason",
+        "_running",
+        "_server",
+        "_stream",
+        "_ticker",
+        "_waiter",
+        "_waiting_since",
+        "_whole",
+        "_working",
+        "is_closing",
+        "since",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: IOStream,
+        protocol: WebSocketProtocol,
+        endpoint: Endpoint,
+        options: Options,
+        pull_only: bool = False,
+        server: HTTPServer | None = None,
+    ) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        self._whole = protocol.whole
+        self._endpoint: Any = endpoint  # None once the connection is over
+        self._on_message = endpoint.on_message
+        self._options = options
+        self._server = server
+        self._pull_only = pull_only
+        self._fast = False  # nothing is pending: a whole message may go to the endpoint at once
+        self._running = False  # a coroutine of the endpoint is at work
+        self._opening = False  # and that is `open`
+        self._working = False  # `_work` is
+        self._pulled = False  # somebody has called `read_message`
+        self._paused = False
+        self._queue: deque[Message] | None = None  # messages that wait for the endpoint
+        self._queued = 0  # bytes
+        self._waiter: asyncio.Future[Message | None] | None = None  # of `read_message`
+        self._ending: Close | Failure | None = None  # has come, and was not dealt with
+        self._ended = False  # it was
+        self._over = False  # the endpoint was told
+        self._code: int | None = None
+        self._reason: str | None = None
+        self._done: asyncio.Future[None] | None = None  # for whoever need not wait
+        self._drained: asyncio.Future[None] | None = None  # for whoever must
+        self._pinged = 0.0  # when the last Ping was sent; negative: that is answered
+        self._waiting_since: float | None = None  # for the end of the connection, in one way or the other
+        self._ticker: asyncio.TimerHandle | None = None
+        self.is_closing = False
+        self.since = stream.io_loop.time()
+        self._pinged = -self.since
+
+    def start(self, opening: Awaitable[Any] | None = None, rest: bytes = b"") -> None:
+        """Begin to receive.
+
+        :param opening: messages wait until it is done.
+        :param rest: what has come behind the handshake.
+        """
+        stream = self._stream
+        if self._server is not None:
+            # The server has no word for it: it treats as a connection of its own what has `busy`, `since`, `close` and
+            # `check_deadline`.
+            self._server._connections.add(self)  # type: ignore[arg-type]
+        elif self._options.ping_interval:
+            self._tick_later()
+        stream.set_close_callback(self._stream_closed)
+        if opening is not None:
+            self._opening = True
+            self._run(opening)
+        if not stream.closed():
+            stream.deliver_to(self.data_received)
+        if rest:
+            self.data_received(rest)
+        else:
+            self._work()
+
+    # Receiving
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the peer sent; b"" is its end of file."""
+        if self._fast:
+            message = self._whole(data)
+            if message is not None:
+                try:
+                    result = self._on_message(message)
+                    if result is not None:
+                        self._run(result)
+                except Exception:
+                    self._callback_failed()
+                return
+        if data:
+            self._receive(data)
+        else:
+            self._stream.close()  # without a Close, or after it
+
+    def _receive(self, data: bytes) -> None:
+        queue = self._queue
+        if queue is None:
+            queue = self._queue = deque()
+        for event in self._protocol.feed(data):
+            if isinstance(event, str | bytes):
+                queue.append(event)
+                self._queued += len(event)
+            elif isinstance(event, Ping):
+                if not self.is_closing:
+                    self._send(self._protocol.control(PONG, event.payload))
+                self._call(self._endpoint and self._endpoint.on_ping, event.payload)
+            elif isinstance(event, Pong):
+                self._pinged = -abs(self._pinged)
+                self._call(self._endpoint and self._endpoint.on_pong, event.payload)
+            else:
+                self._ending = event
+                self._wait()
+        self._work()
+
+    def _call(self, callback: Any, payload: bytes) -> None:
+        try:
+            if callback is not None:
+                callback(payload)
+        except Exception:
+            self._callback_failed()
+
+    def _work(self) -> None:
+        """Pass on what waits, as far as the endpoint takes it."""
+        if self._working:
+            return
+        self._working = True
+        queue = self._queue
+        while queue:
+            waiter = self._waiter
+            if waiter is not None:
+                self._waiter = None
+                if not waiter.done():
+                    waiter.set_result(self._take(queue))
+            elif self._running or self._pull_only or self._over:
+                break
+            else:
+                try:
+                    result = self._on_message(self._take(queue))
+                    if result is not None:
+                        self._run(result)
+                except Exception:
+                    self._callback_failed()
+        self._working = False
+        if not self._ended and self._ending is not None and self._settled():
+            self._conclude(self._ending)
+        if self._stream.closed() and self._settled():
+            self._end()
+        full = self._queued >= QUEUED or (queue is not None and len(queue) >= QUEUED_MESSAGES)
+        if full is not self._paused:
+            self._paused = full
+            if full:
+                self._stream.pause_reading()
+            else:
+                self._pinged = -abs(self._pinged)  # its Pong may have waited in the kernel
+                self._stream.resume_reading()
+        self._fast = not (queue or self._running or self._pull_only or self._waiter or self._ending or self._over)
+
+    def _take(self, queue: deque[Message]) -> Message:
+        message = queue.popleft()
+        self._queued -= len(message)
+        return message
+
+    def _settled(self) -> bool:
+        """Return whether all that came before the end is dealt with."""
+        if not self._running and not self._pull_only:
+            return not self._queue
+        if not self._pulled and (self._opening or self._pull_only):
+            return True
+        return not self._queue and self._waiter is not None
+
+    def _run(self, awaitable: Awaitable[Any]) -> None:
+        self._running = True
+        self._fast = False
+        self._stream.io_loop.start_task(self._follow(awaitable))
+
+    async def _follow(self, awaitable: Awaitable[Any]) -> None:
+        """Await what a callback has returned, then go on with the next message."""
+        try:
+            await awaitable
+        except Exception:
+            self._callback_failed()
+        finally:
+            self._running = self._opening = False
+            self._work()
+
+    def _callback_failed(self) -> None:
+        """A callback of the endpoint has raised."""
+        error = sys.exception()
+        if self._endpoint is None or (isinstance(error, WebSocketClosedError) and self.is_closing):
+            return  # that is how a coroutine learns of the end
+        self._endpoint.log_exception(type(error), error, error and error.__traceback__)
+        self.close_with(INTERNAL_ERROR, "")
+
+    def read_message(self) -> asyncio.Future[Message | None]:
+        """Return a Future of the next message that no callback has got; None: there are no more.
+
+        :raises RuntimeError: somebody waits for one already.
+        """
+        if self._waiter is not None and not self._waiter.done():
+            raise RuntimeError("read_message() was called already: await that first")
+        self._pulled = True
+        self._fast = False
+        future: asyncio.Future[Message | None] = self._stream.io_loop.create_future()
+        if self._queue:
+            future.set_result(self._take(self._queue))
+        elif self._over:
+            future.set_result(None)
+        else:
+            self._waiter = future
+        self._work()
+        return future
+
+    # Sending
+
+    def write(self, payload: bytes, binary: bool) -> asyncio.Future[None]:
+        """Send a message.
+
+        :param payload: UTF-8 if not `binary`.
+        :returns: done when the kernel has taken all that was sent until now; may be shared.
+        :raises WebSocketClosedError: the connection is closed or closing.
+        """
+        if self.is_closing:
+            raise WebSocketClosedError("the WebSocket connection is closed, or closing")
+        protocol = self._protocol
+        if len(payload) > JOINED_SIZE and protocol.deflater is None and not protocol.is_client:
+            self._stream.send(head(FIN | (BINARY if binary else TEXT), len(payload)))
+            sent = self._stream.send(payload)
+        else:
+            payload = protocol.message(payload, binary)
+            sent = self._stream.send(payload)
+        if sent:
+            return self._done or self._make_done()
+        return self._wait_for_drain(len(payload))
+
+    def send_encoded(self, frame: bytes) -> asyncio.Future[None]:
+        """Send a frame that was made elsewhere. Else as `write`."""
+        if self.is_closing:
+            raise WebSocketClosedError("the WebSocket connection is closed, or closing")
+        return self._send(frame)
+
+    def _send(self, frame: bytes) -> asyncio.Future[None]:
+        if self._stream.send(frame):
+            return self._done or self._make_done()
+        return self._wait_for_drain(len(frame))
+
+    def _make_done(self) -> asyncio.Future[None]:
+        done = self._done = self._stream.io_loop.create_future()
+        done.set_result(None)
+        return done
+
+    def _wait_for_drain(self, size: int) -> asyncio.Future[None]:
+        """Not all of the `size` bytes that were sent last has left."""
+        drained = self._drained
+        if drained is None or drained.done():
+            drained = self._drained = self._stream.io_loop.create_future()
+        if self._stream.unsent - size > self._options.max_unsent:
+            gen_log.info("closing a WebSocket that has not read %d bytes", self._stream.unsent)
+            self._stream.close(BufferError(f"above {self._options.max_unsent} bytes are unsent"))
+            self._shut()
+        else:
+            self._stream.on_drain(self._all_sent)
+        return drained
+
+    def _all_sent(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+        if self._ended:
+            self._leave()
+
+    def set_nodelay(self, value: bool) -> None:
+        """See `IOStream.set_nodelay`."""
+        self._stream.set_nodelay(value)
+
+    def ping(self, data: bytes) -> None:
+        """Send a Ping.
+
+        :raises WebSocketClosedError: the connection is closed or closing.
+        :raises ValueError: `data` is above 125 bytes.
+        """
+        self.send_encoded(self._protocol.control(PING, data))
+
+    # Closing
+
+    def close_with(self, code: int | None, reason: str) -> None:
+        """Begin to close: send a Close, and wait for the peer's. A second time nothing happens.
+
+        :raises ValueError: see `frames.close_payload`.
+        """
+        if not self.is_closing:
+            frame = self._protocol.close(code, reason)
+            self.is_closing = True
+            self._wait()
+            self._send(frame)
+
+    def close(self) -> None:
+        """Go away: the server shuts down. A second time the connection is cut."""
+        if self.is_closing:
+            self._stream.close()
+        else:
+            self.close_with(GOING_AWAY, "")
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._stream.close()
+
+    def _wait(self) -> None:
+        """The end has begun: give it `close_timeout` from now on."""
+        self._waiting_since = self._stream.io_loop.time()
+        if self._server is None and self._ticker is None:
+            self._tick_later()
+
+    def _conclude(self, ending: Close | Failure) -> None:
+        """Answer the end of what the peer sends."""
+        self._ended = True
+        self._code, self._reason = ending.code, ending.reason
+        if isinstance(ending, Failure):
+            gen_log.info("WebSocket failed: %s", ending.reason)
+        if not self.is_closing:
+            self.is_closing = True
+            self._send(self._protocol.close(ending.code, ending.reason))
+        self._wait()
+        if not self._stream.unsent:
+            self._leave()
+
+    def _leave(self) -> None:
+        """All is said, and has left. The server closes first (RFC 6455 7.1.1), a client waits for that."""
+        failed = isinstance(self._ending, Failure)
+        if failed and not isinstance(self._stream, SSLIOStream):  # TLS cannot end one side only
+            try:
+                self._stream.socket.shutdown(socket.SHUT_WR)
+            except (OSError, AttributeError):
+                self._stream.close()
+        elif failed or self._server is not None:
+            self._stream.close()
+
+    def _stream_closed(self) -> None:
+        self._shut()
+        if self._ending is not None and not self._ended:  # it could not be answered
+            self._ended = True
+            self._code, self._reason = self._ending.code, self._ending.reason
+        self._wait()
+        self._work()
+
+    def _shut(self) -> None:
+        """Nothing can be sent any more: tell those who wait for that."""
+        self.is_closing = True
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_exception(WebSocketClosedError("the WebSocket connection is closed"))
+            drained.exception()  # asyncio is not to complain if nobody looks at it
+
+    def _end(self) -> None:
+        """The connection is closed, and all that came before is dealt with: tell the endpoint."""
+        if self._over:
+            return
+        self._over = True
+        self._fast = False
+        if self._server is not None:
+            self._server.forget(self)  # type: ignore[arg-type]
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        endpoint, self._endpoint = self._endpoint, None
+        self._on_message = None  # type: ignore[assignment]  # breaks the cycle
+        try:
+            endpoint.connection_closed(self._code, self._reason)
+        except Exception:
+            endpoint.log_exception(*sys.exc_info())
+
+    # Deadlines
+
+    @property
+    def busy(self) -> bool:
+        """For the server: whether it leaves the connection alone. Only a server that stops closes one."""
+        return self._server is not None and self._server.keep_alive
+
+    def check_deadline(self, now: float) -> None:
+        """Look whether the peer has kept us waiting for too long, and send a Ping where it is time."""
+        since = self._waiting_since
+        if since is not None:
+            if now - since > self._options.close_timeout:
+                if self._stream.closed():
+                    self._end()
+                elif self._ending is not None and not self._ended:
+                    self._conclude(self._ending)
+                else:
+                    self._stream.close(TimeoutError("the peer does not end the WebSocket connection"))
+            return
+        interval = self._options.ping_interval
+        if interval and not self._paused:
+            pinged = self._pinged
+            if pinged > 0:
+                if now - pinged > (self._options.ping_timeout or interval):
+                    gen_log.info("closing a WebSocket: no answer to a Ping for %.1f s", now - pinged)
+                    self.close_with(INTERNAL_ERROR, "no answer to a Ping")
+                    self._stream.close(TimeoutError("no answer to a Ping"))
+            elif now + pinged >= interval and not self.is_closing:
+                self._pinged = now
+                self.ping(b"")
+
+    def _tick_later(self) -> None:
+        interval = min(TICK, self._options.close_timeout / 4, (self._options.ping_interval or TICK) / 4)
+        self._ticker = self._stream.io_loop.call_later(interval, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_later()
+        self.check_deadline(self._stream.io_loop.time())
