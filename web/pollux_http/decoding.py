@@ -27,7 +27,7 @@ from pollux_http.inflating import Inflater
 SLICE = 4096  # bytes of input: at most about 4 MiB of output in DEFLATE, whose best ratio is 1032
 OUTPUT = 256 * 1024  # bytes that Brotli is asked for at a time
 ZSTD_WINDOW = 8 * 1024 * 1024  # bytes
-ZSTD_RATIO = 32 * 1024  # bytes of output for one of input, at most: a block of 128 KiB in 4 bytes
+ZSTD_SLICE = 128  # bytes of input: at most 4 MiB of output, in blocks of 128 KiB that take 4 bytes each
 
 
 @cache
@@ -135,16 +135,17 @@ class Decoder:
 
     def _zstd(self, data: bytes) -> Iterator[bytes]:
         module = _zstandard()
-        while data:
-            if self._object is None or self._object.eof:  # RFC 8878 3: several frames
-                self._object = module.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
-            size = max(32, min(SLICE, (self._limit - self._size) // ZSTD_RATIO))
-            try:
-                piece = self._object.decompress(data[:size])
-            except module.ZstdError as error:
-                raise self._refused(error) from None
-            data = self._object.unused_data + data[size:]
-            yield piece
+        for start in range(0, len(data), ZSTD_SLICE):
+            left = data[start : start + ZSTD_SLICE]
+            while left:
+                if self._object is None or self._object.eof:  # RFC 8878 3: several frames
+                    self._object = module.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
+                try:
+                    piece = self._object.decompress(left)
+                except module.ZstdError as error:
+                    raise self._refused(error) from None
+                left = self._object.unused_data
+                yield piece
 
     def _refused(self, why: object) -> HTTPInputError:
         return HTTPInputError(f"the response body is not {self._coding.decode()}, as Content-Encoding says: {why}")

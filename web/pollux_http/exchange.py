@@ -40,7 +40,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_consuming", "_decoder", "_left", "_over", "_parser", "_pieces", "_producing", "_sent",
+        "_body", "_consuming", "_decoder", "_ended", "_left", "_over", "_parser", "_pieces", "_producing", "_sent",
         "_wants_continue", "connection", "fetch", "first_byte", "head", "redirect",
     )  # fmt: skip
 
@@ -61,6 +61,7 @@ class Exchange:
         self._left = 0  # bytes that body_producer has yet to write, where that is known
         self._wants_continue = False  # the body waits for "100 Continue"
         self._sent = False  # the whole request
+        self._ended = False  # the server's side
         self._over = False
 
     # The request
@@ -117,6 +118,7 @@ class Exchange:
             self._left -= len(data)
             if self._left < 0:
                 raise ValueError(f"body_producer wrote {-self._left} bytes above Content-Length")
+            self._sent = not self._left  # whatever body_producer may do after that
         if data:
             stream.send(data)
         return stream.drained()
@@ -152,7 +154,7 @@ class Exchange:
             except HTTPInputError as error:
                 self._ended_early(HTTPStreamClosedError(f"Connection closed: {error}"))
                 return
-            self._sent = False  # the connection is of no more use
+            self._ended = True
             pieces = []
         else:
             if not self.first_byte:
@@ -300,7 +302,7 @@ class Exchange:
         if decoder is not None and self._parser.received and not decoder.done:
             self._fail(HTTPResponseError("Connection closed: the compressed response body ends early"))
         else:
-            self._end(self._parser.reusable and self._sent and not self.fetch.head.close)
+            self._end(self._parser.reusable and self._sent and not self._ended and not self.fetch.head.close)
 
     def _end(self, reusable: bool) -> None:
         connection = self.connection
@@ -326,9 +328,10 @@ class Exchange:
     def _drop(self) -> None:
         self.connection.close()
         self._pieces = None
-        for waiting in (self._consuming, self._producing):
-            if waiting is not None:
-                waiting.cancel()
+        if self._consuming is not None:
+            self._consuming.cancel()
+        if self._producing is not None and not self._sent:
+            self._producing.cancel()
 
 
 def _error_of(future: asyncio.Future[Any], whose: str) -> BaseException | None:
