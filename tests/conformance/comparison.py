@@ -7,12 +7,16 @@ failed is run once more, on its own, because these suites measure time and the m
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.architecture.test_rooms import ROOT
+
 RUNNER = Path(__file__).with_name("foreign_suites.py")
+AIM = Path(__file__).with_name("aim")
 PATIENCE = 150  # seconds; the longest needs 20 on an idle core
 
 
@@ -26,13 +30,17 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-def run(loop: str, names: list[str], cwd: Path) -> Outcome:
+def run(loop: str, names: list[str], cwd: Path, aimed: bool = False) -> Outcome:
     """Run modules or single tests on `loop`, which is `asyncio` or a backend.
 
+    :param aimed: with our modules in the place of Tornado's, too: see `aim/sitecustomize.py`.
     :raises RuntimeError: there was no result.
     """
     command = [sys.executable, str(RUNNER), loop, *names]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
+    env = {**os.environ}
+    if aimed:
+        env |= {"PYTHONPATH": os.pathsep.join(map(str, (AIM, ROOT))), "POLLUX_BACKEND": loop}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE)
     try:
         report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

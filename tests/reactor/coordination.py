@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from types import ModuleType
 from typing import Any
 
 import tornado.ioloop
@@ -19,7 +17,7 @@ import pollux.locks
 import pollux.queues
 from pollux import IOLoop
 from pollux.testing.descriptors import nothing_left_open
-from tests.reactor.loops import BACKENDS, run_script, usable
+from tests.reactor.loops import BACKENDS, usable
 
 PATIENCE = 20.0
 LONG = timedelta(seconds=PATIENCE)
@@ -82,38 +80,3 @@ async def cancel_after(task: asyncio.Task[Any], gift: Callable[[], object]) -> N
     except asyncio.CancelledError:
         return
     raise AssertionError("was not cancelled")
-
-
-AIMED = """
-    import asyncio, sys, unittest
-    import pollux
-
-    class Loop(pollux.IOLoop):
-        def __init__(self):
-            super().__init__(sys.argv[1], make_current=True)
-
-    asyncio.DefaultEventLoopPolicy._loop_factory = Loop
-
-    import tornado.test.{module}_test as suite
-    import pollux.{module}
-    suite.{module} = pollux.{module}
-
-    tests = unittest.defaultTestLoader.loadTestsFromModule(suite)
-    wanted = unittest.TestSuite(
-        case for group in tests for case in group if case._testMethodName not in {but!r}
-    )
-    result = unittest.TestResult()
-    wanted.run(result)
-    for case, error in result.errors + result.failures:
-        print(case.id(), error)
-    assert result.testsRun >= {least}, result
-    print("passed" if result.wasSuccessful() else "failed")
-"""
-
-
-def tornados_tests_aimed_at_ours(backend: str, module: ModuleType, least: int, but: set[str]) -> str:
-    """Run Tornado's tests of `locks` or `queues` on our module; return what they print, "passed" if all is well."""
-    if sys.version_info >= (3, 14):
-        raise NotImplementedError("asyncio's policies are gone: put the loop in place in another way")
-    name = module.__name__.rpartition(".")[2]
-    return run_script(backend, AIMED.format(module=name, least=least, but=but)).strip()

@@ -24,7 +24,6 @@ from tests.reactor.coordination import (
     cancel_after,
     made,
     moments,
-    tornados_tests_aimed_at_ours,
 )
 from tests.reactor.loops import BACKENDS, usable
 
@@ -217,11 +216,6 @@ def test_usable_before_the_loop_runs(make: Make) -> None:
             assert await notified is True
 
     make.run(main)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_tornados_own_tests(backend: str) -> None:
-    assert tornados_tests_aimed_at_ours(backend, pollux.locks, least=35, but=set()) == "passed"
 
 
 # Beyond

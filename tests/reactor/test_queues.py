@@ -22,7 +22,6 @@ from tests.reactor.coordination import (
     cancel_after,
     made,
     moments,
-    tornados_tests_aimed_at_ours,
 )
 from tests.reactor.loops import BACKENDS
 
@@ -215,15 +214,6 @@ def test_usable_before_the_loop_runs(make: Make) -> None:
         await asyncio.gather(*puts)
 
     make.run(main)
-
-
-# Counts of what stands in line just after a timeout: Tornado's is cleared by the next call, ours at once.
-SWEPT = {f"test_{call}_clears_timed_out_{line}" for call in ("get", "put") for line in ("getters", "putters")}
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_tornados_own_tests(backend: str) -> None:
-    assert tornados_tests_aimed_at_ours(backend, pollux.queues, least=30, but=SWEPT) == "passed"
 
 
 # Beyond
