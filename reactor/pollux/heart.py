@@ -288,38 +288,42 @@ class Heart(asyncio.SelectorEventLoop):
             now = last_poll = polled = mark = awake
 
             # 4. Events.
-            slow = timed or self._debug
+            debug = self._debug
             for fd, events in events_list:
-                watched = entries.get(fd)
-                if watched is None or fd in fresh:
-                    continue  # closed, or closed and opened again, by a handler of this very list: not its event
+                try:
+                    watched = entries[fd]
+                except KeyError:
+                    continue  # closed by a handler of this very list
+                if fd in fresh:
+                    continue  # closed and opened again by one: not its event
                 handler = watched.handler
                 if handler is None:
                     reader = watched.reader
-                    if events == READ and reader is not None and not slow:
-                        try:
-                            args = reader._args
-                            if args:
-                                reader._context.run(reader._callback, *args)
-                            elif args is not None:  # None: it was cancelled
-                                reader._context.run(reader._callback)
-                        except (SystemExit, KeyboardInterrupt):
-                            raise
-                        except BaseException as error:
-                            self._handle_failed(reader, error)
-                    else:
+                    if events != READ or reader is None or reader._cancelled or debug:
                         self._dispatch_asyncio(watched, events)
-                    continue
-                try:
-                    watched.context.run(handler, watched.owner, events)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException:
-                    self.handle_callback_exception(handler)
+                        continue
+                    handler = reader._callback
+                    try:
+                        args = reader._args
+                        if args:
+                            reader._context.run(handler, *args)
+                        else:
+                            reader._context.run(handler)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:
+                        self._handle_failed(reader, error)
+                else:
+                    try:
+                        watched.context.run(handler, watched.owner, events)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException:
+                        self.handle_callback_exception(handler)
                 if timed:
                     began, mark = mark, monotonic()
                     tally.ran(handler, mark - began)
-            watched = handler = reader = args = None
+            watched = handler = reader = args = None  # type: ignore[assignment]  # as in step 1
             handled += len(events_list)
             if sampling:
                 mark = monotonic()
