@@ -320,6 +320,17 @@ def test_tls(web: Web, authority: trustme.CA) -> None:
     web.run(main())
 
 
+def test_the_protocol_that_the_operator_names(web: Web) -> None:
+    server = web.serve(lambda request: request.connection.respond(body=request.full_url().encode()), protocol="https")
+
+    async def main() -> None:
+        client = await web.connect(server)
+        for data in (get("/x"), post("/x", b"y")):
+            assert (await client.ask(data)).body == b"https://a/x"
+
+    web.run(main())
+
+
 def test_a_streamed_body_for_an_application_of_ours(web: Web) -> None:
     """The seam that handlers stream by: `streams_body` says which requests, `take_body` brings the parts."""
 

@@ -163,7 +163,7 @@ class ASGIAdapter:
         return {
             "type": "http",
             "asgi": VERSIONS.copy(),
-            "scheme": "http" if connection.server.ssl_options is None else "https",
+            "scheme": connection.server.protocol,
             "server": tuple(own[:2]) if isinstance(own, tuple) else (own, None),
             "client": tuple(address[:2]) if isinstance(address, tuple) else None,
             "root_path": self.root_path,

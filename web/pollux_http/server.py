@@ -34,7 +34,7 @@ SWEEP_INTERVAL = 1.0  # seconds: the resolution of `Date`, and so of everything 
 class HTTPServer(TCPServer):
     """An HTTP/1.1 server.
 
-    :param application: a `pollux_web.Application` or another callable that takes an `HTTPServerRequest` and answers
+    :param request_callback: a `pollux_web.Application` or another callable that takes an `HTTPServerRequest` and answers
         through `request.connection`, at once or later; an ASGI 3 application; or a WSGI application.
     :param interface: "pollux", "asgi" or "wsgi" if the signature does not tell ("auto").
     :param no_keep_alive: close each connection after its first response.
@@ -46,6 +46,7 @@ class HTTPServer(TCPServer):
     :param max_header_size: bytes of request line and header fields; more is answered 431.
     :param max_body_size: bytes of a request body; more is answered 413.
     :param decompress_request: undo gzip and deflate of request bodies; `max_body_size` holds for what comes out.
+    :param protocol: "https" where TLS ends before us and nothing says so; None for that of the connection.
     :param xheaders: believe every peer's X-Forwarded-For, X-Real-Ip, X-Forwarded-Proto and X-Scheme.
     :param trusted_downstream: addresses of further proxies, which X-Forwarded-For may name behind the client's.
     :param proxies: addresses or networks of the only peers that are believed so; given, it replaces `xheaders`.
@@ -64,7 +65,7 @@ class HTTPServer(TCPServer):
 
     def __init__(
         self,
-        application: Callable[..., Any],
+        request_callback: Callable[..., Any],
         *,
         interface: str = "auto",
         no_keep_alive: bool = False,
@@ -75,6 +76,7 @@ class HTTPServer(TCPServer):
         max_header_size: int = MAX_HEADER_SIZE,
         max_body_size: int | None = None,
         decompress_request: bool = False,
+        protocol: str | None = None,
         xheaders: bool = False,
         trusted_downstream: Iterable[str] = (),
         proxies: Iterable[str] | None = None,
@@ -88,7 +90,7 @@ class HTTPServer(TCPServer):
     ) -> None:
         super().__init__(ssl_options, max_buffer_size, chunk_size)
         self.io_loop = IOLoop.current()
-        self.application = hosted(application, interface, **app_options)
+        self.application = hosted(request_callback, interface, **app_options)
         self.request_callback: Callable[[HTTPServerRequest], object] = self.application
         self.streams_body: Callable[[HTTPServerRequest], bool] | None = getattr(self.application, "streams_body", None)
         self.keep_alive = not no_keep_alive  # False: each response is its connection's last
@@ -98,6 +100,7 @@ class HTTPServer(TCPServer):
         self.send_timeout = send_timeout
         self.limits = Limits(max_header_size, max_body_size or max_buffer_size or MAX_BODY_SIZE)
         self.decompress_request = decompress_request
+        self.protocol = protocol or ("http" if ssl_options is None else "https")
         self.forwarded: Forwarded | None = None  # None: nobody is believed
         if proxies is not None:
             self.forwarded = Forwarded(proxies, trusted_downstream)
@@ -129,7 +132,7 @@ class HTTPServer(TCPServer):
         stream.set_nodelay(True)  # a response is one write: Nagle would hold back the last piece of a large one
         # Only where it is needed, as it is called for each request.
         timed = getattr(self.application, "log_function", None) is not None
-        self.attend = self._attend if timed or self.forwarded or self.ssl_options is not None else None
+        self.attend = self._attend if timed or self.forwarded or self.protocol != "http" else None
         if self._sweep is None:
             self._sweep_now()
         if self.max_connections is not None and len(self._connections) >= self.max_connections:
@@ -170,8 +173,7 @@ class HTTPServer(TCPServer):
 
     def _attend(self, request: HTTPServerRequest) -> None:
         request.started = monotonic()
-        if self.ssl_options is not None:
-            request.protocol = "https"
+        request.protocol = self.protocol
         if self.forwarded is not None:
             address = request.connection.address
             peer = address[0] if isinstance(address, tuple) else None
