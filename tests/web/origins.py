@@ -124,7 +124,7 @@ async def origin(
             writer.close()
             try:
                 await writer.wait_closed()
-            except (ConnectionError, ssl.SSLError):
+            except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
                 pass
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)

@@ -105,7 +105,9 @@ class HTTPResponse:
     def body(self) -> bytes:
         """The body; b"" if there was none, or a `streaming_callback` took it."""
         if self._body is None:
-            self._body = b"" if self._buffer is None else self._buffer.getvalue()
+            if self._buffer is None:
+                return b""
+            self._body = self._buffer.getvalue()
         return self._body
 
     def rethrow(self) -> None:
