@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pollux_http import HTTPHeaders, HTTPServerRequest
+from pollux_http.connection import ServerConnection
 from tests.web.client import Web, get, post
 from tests.web.test_connection import Held, echo
 
@@ -222,6 +223,7 @@ def test_shutdown_lets_a_response_in_parts_finish(web: Web) -> None:
             stopping = web.loop.create_task(server.shutdown(None))
             await asyncio.sleep(0)
             for each in server._connections:
+                assert isinstance(each, ServerConnection)
                 each.write(b"abc")
                 each.finish()
             for each_client in web.clients:

@@ -34,8 +34,8 @@ SWEEP_INTERVAL = 1.0  # seconds: the resolution of `Date`, and so of everything 
 class HTTPServer(TCPServer):
     """An HTTP/1.1 server.
 
-    :param request_callback: a `pollux_web.Application` or another callable that takes an `HTTPServerRequest` and answers
-        through `request.connection`, at once or later; an ASGI 3 application; or a WSGI application.
+    :param request_callback: a `pollux_web.Application` or another callable that takes an `HTTPServerRequest` and
+        answers through `request.connection`, at once or later; an ASGI 3 application; or a WSGI application.
     :param interface: "pollux", "asgi" or "wsgi" if the signature does not tell ("auto").
     :param no_keep_alive: close each connection after its first response.
     :param idle_connection_timeout: seconds a kept-alive connection may be silent between two requests (Tornado's
