@@ -507,9 +507,13 @@ class Heart(asyncio.SelectorEventLoop):
                         step._run()
                         break
         if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.hold(task)
         return task
+
+    def hold(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task alive until it is done, for those who start one and drop it: asyncio holds tasks weakly."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call `callback(*args, **kwargs)` in the next iteration. Safe from any thread and from signal handlers.
@@ -665,6 +669,12 @@ class Heart(asyncio.SelectorEventLoop):
         """This process is a forked child: the poll set is its parent's. Called by `pollux.forking`."""
         if not self._closed:
             self._poller = ForkedPoller(self._poller)
+
+    def __del__(self) -> None:
+        if not self._closed and isinstance(self._poller, ForkedPoller) and not self.is_running():
+            self.close()  # without a warning: the loop was its parent's to close
+        else:
+            super().__del__()
 
     def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """See `asyncio.loop.add_reader`."""

@@ -123,6 +123,7 @@ class Subprocess:
 
     :param args: and `kwargs`: as `subprocess.Popen` takes them. `stdin`, `stdout` and `stderr` may also be
         `Subprocess.STREAM`: the attribute of that name is then a `pollux.iostream.PipeIOStream`; the caller closes it.
+        `io_loop`, up to Tornado 4, is the loop that is told of the exit; by default the current one.
     :raises OSError: the program cannot be started; nothing is left open.
 
     `proc` is the Popen, `pid` its number, and `returncode` None until its exit was told of.
@@ -131,7 +132,7 @@ class Subprocess:
     STREAM = object()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.io_loop = IOLoop.current()
+        self.io_loop: IOLoop = kwargs.pop("io_loop", None) or IOLoop.current()
         self.returncode: int | None = None
         self._callback: Callable[[int], Any] | None = None
         self._waiters: list[tuple[asyncio.Future[int], bool]] = []
@@ -178,7 +179,7 @@ class Subprocess:
         return future
 
     @staticmethod
-    def initialize() -> None:
+    def initialize(io_loop: IOLoop | None = None) -> None:
         """Do nothing: Tornado's programs call this to set its SIGCHLD handler, and there is none here."""
 
     @staticmethod

@@ -92,6 +92,26 @@ def test_workers_that_end_badly_are_started_again(module: str, tmp_path: Path) -
     assert sorted(lines) == ["worker 0 0"] * 3 + ["worker 1 1"] * 3 + ["worker 2 2"]
 
 
+INHERITED = """
+    import warnings
+    from pollux import IOLoop
+    from pollux.process import fork_processes
+
+    warnings.simplefilter("always")
+    loop = IOLoop.current()
+    number = fork_processes(2)
+    del loop                            # of which nobody else knows once the worker has its own
+    IOLoop.current().run_sync(lambda: None)
+    IOLoop.current().close()
+"""
+
+
+def test_a_worker_need_not_close_its_parents_loop() -> None:
+    """It goes with the first that the worker makes, and without a ResourceWarning."""
+    done = script(INHERITED)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_log_says_how_a_worker_ended(tmp_path: Path) -> None:
     logged = (
         "    import logging; logging.basicConfig(level='INFO', format='%(name)s %(levelname)s %(message)s')" + WORKERS

@@ -135,8 +135,7 @@ def _task(awaitable: Any) -> asyncio.Future[Any]:
     loop = current_loop()
     task: asyncio.Future[Any] = asyncio.ensure_future(awaitable, loop=loop)
     if isinstance(task, asyncio.Task):
-        loop._tasks.add(task)
-        task.add_done_callback(loop._tasks.discard)
+        loop.hold(task)
     return task
 
 
