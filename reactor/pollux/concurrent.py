@@ -140,8 +140,10 @@ dummy_executor = DummyExecutor()
 @overload
 def run_on_executor(fn: Callable[..., T], /) -> Callable[..., Future[T]]: ...
 @overload
-def run_on_executor(*, executor: str = "executor") -> Callable[[Callable[..., T]], Callable[..., Future[T]]]: ...
-def run_on_executor(*args: Callable[..., Any], executor: str = "executor") -> Any:
+def run_on_executor(
+    *, executor: str = "executor", io_loop: str = "io_loop"
+) -> Callable[[Callable[..., T]], Callable[..., Future[T]]]: ...
+def run_on_executor(*args: Callable[..., Any], executor: str = "executor", io_loop: str = "io_loop") -> Any:
     """Run a method on the executor that its object has, and return a Future.
 
         class Files:
@@ -152,7 +154,7 @@ def run_on_executor(*args: Callable[..., Any], executor: str = "executor") -> An
                 return Path(name).read_bytes()      # blocks a thread of the pool, not the loop
 
     The method also takes `callback=`, which is called with the result in the loop, unless it has a parameter of that
-    name itself.
+    name itself. The loop is the current one: `io_loop`, the name of an attribute up to Tornado 4, is not looked at.
     """
     if len(args) > 1 or not all(map(callable, args)):
         raise ValueError(
@@ -224,8 +226,8 @@ def return_future(f: Callable[..., object]) -> Callable[..., Future[Any]]:
 
         def answer(*given: Any) -> None:
             nonlocal answers
-            answers = given
             if not future.done():
+                answers = given
                 future.set_result(given[0] if given else None)
 
         def handle(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> bool:

@@ -18,6 +18,7 @@ import datetime
 import inspect
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from functools import partial
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
     from pollux.backend import Backend
+    from pollux.periodic import PeriodicCallback as PeriodicCallback
 
 T = TypeVar("T")
 
 _entered = stack_context.entered.get
+FAR_AHEAD = 1e9  # seconds, 31 years: nobody means that by a deadline, and the loop's clock starts with the machine
 _slot = threading.local()  # .loop: the current loop of a thread that is not running one
 
 
@@ -129,6 +132,11 @@ class IOLoop(Heart):
         _slot.loop = None
         asyncio.set_event_loop(None)
 
+    install = make_current
+    """Tornado's older name of `make_current`."""
+    clear_instance = clear_current
+    """Tornado's older name of `clear_current`."""
+
     @property
     def asyncio_loop(self) -> IOLoop:
         """The loop itself. Tornado's has an asyncio loop beneath, and programs pass that on to what wants one."""
@@ -143,6 +151,8 @@ class IOLoop(Heart):
     def run_sync(self, func: Callable[[], Any], timeout: float | None = None) -> Any:
         """Run the loop until `func()`, or the awaitable it returns, is done; return its result.
 
+        Futures of `concurrent.futures`, lists and dicts are waited for as `gen.coroutine` does.
+
         :param timeout: seconds; None waits without limit.
         :raises TimeoutError: the time is over; the awaitable has been cancelled.
         """
@@ -151,6 +161,10 @@ class IOLoop(Heart):
 
         async def main() -> Any:
             result = func()
+            if isinstance(result, (list, dict, concurrent.futures.Future)):
+                from pollux.gen import convert_yielded  # which imports this module
+
+                result = convert_yielded(result)
             return await result if inspect.isawaitable(result) else result
 
         def give_up() -> None:
@@ -289,12 +303,17 @@ class IOLoop(Heart):
     ) -> asyncio.TimerHandle:
         """Call `callback` at `deadline`: the loop's time in seconds, or a timedelta from now.
 
+        Tornado's clock is `time.time`, so its programs say `add_timeout(time.time() + 5, ...)`. That is understood: a
+        time more than `FAR_AHEAD` of the loop's is one of that clock.
+
         :returns: a handle for `remove_timeout`. It is not safe to call this from another thread.
         """
         if isinstance(deadline, datetime.timedelta):
             when = self.time() + deadline.total_seconds()
         elif isinstance(deadline, (int, float)):
             when = deadline
+            if when - (now := self.time()) > FAR_AHEAD:
+                when += now - time.time()
         else:
             raise TypeError(f"add_timeout: the deadline is a number of seconds or a timedelta, got {deadline!r}")
         if kwargs:
@@ -359,3 +378,12 @@ class IOLoop(Heart):
     def set_default_executor(self, executor: concurrent.futures.Executor) -> None:
         """Set the executor of `run_in_executor(None, ...)`."""
         super().set_default_executor(executor)  # type: ignore[arg-type]  # asyncio says which it takes
+
+
+def __getattr__(name: str) -> Any:
+    """Find `PeriodicCallback` where Tornado has it; it lives in `pollux.periodic`, which imports this module."""
+    if name == "PeriodicCallback":
+        from pollux.periodic import PeriodicCallback
+
+        return PeriodicCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

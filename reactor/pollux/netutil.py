@@ -33,6 +33,7 @@ from pollux.resolver import (
     OverrideResolver,
     Resolver,
     ThreadedResolver,
+    is_port,
 )
 
 __all__ = [
@@ -82,7 +83,7 @@ def bind_sockets(
     :param flags: AI_* flags for getaddrinfo(3); None means AI_PASSIVE.
     :param reuse_port: SO_REUSEPORT (socket(7)): several processes may listen on one port, each with its own queue.
     :raises OSError: the name does not resolve, or an address cannot be bound (EADDRINUSE: the port is taken).
-    :raises ValueError: there is no SO_REUSEPORT here.
+    :raises ValueError: there is no such port, or no SO_REUSEPORT here.
     """
     sockets = reserve_sockets(port, address, family, flags, reuse_port)
     listen_on(sockets, backlog)
@@ -97,6 +98,8 @@ def reserve_sockets(
     reuse_port: bool = False,
 ) -> list[socket.socket]:
     """Bind sockets as `bind_sockets` does, but do not listen: no connection comes in by them."""
+    if not is_port(port):
+        raise ValueError(f"a port is 0 (any that is free) to 65535, got {port}")
     where_to = socket.AI_PASSIVE if flags is None else flags
     infos = socket.getaddrinfo(address or None, port, family, socket.SOCK_STREAM, 0, where_to)
     infos.sort(key=lambda info: info[0] != socket.AF_INET)

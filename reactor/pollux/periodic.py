@@ -25,6 +25,8 @@ class PeriodicCallback:
     :param callback_time: milliseconds, or a timedelta; greater than 0.
     :param jitter: 0 to 1: each beat moves at random by up to half this part of `callback_time` either way, so that
         many processes started at once do not beat in step.
+    :param io_loop: where to beat (up to Tornado 4, also in the place of `jitter`); None means the loop that is current
+        when it is started.
     :raises ValueError: `callback_time` is not positive.
     """
 
@@ -32,9 +34,12 @@ class PeriodicCallback:
         self,
         callback: Callable[[], Awaitable[object] | object],
         callback_time: float | datetime.timedelta,
-        jitter: float = 0,
+        jitter: float | IOLoop = 0,
+        io_loop: IOLoop | None = None,
     ) -> None:
         self.callback = callback
+        if isinstance(jitter, IOLoop):
+            io_loop, jitter = jitter, 0
         if isinstance(callback_time, datetime.timedelta):
             callback_time = callback_time / datetime.timedelta(milliseconds=1)
         if not callback_time > 0:
@@ -43,6 +48,7 @@ class PeriodicCallback:
             )
         self.callback_time = callback_time
         self.jitter = jitter
+        self._given_loop = io_loop
         self._running = False
         self._timeout: asyncio.TimerHandle | None = None
         self._next = 0.0
@@ -52,7 +58,7 @@ class PeriodicCallback:
         if self._running:
             return
         self._running = True
-        self.io_loop = IOLoop.current()
+        self.io_loop = self._given_loop or IOLoop.current()
         self._next = self.io_loop.time()
         self._schedule()
 
@@ -68,7 +74,9 @@ class PeriodicCallback:
         return self._running
 
     def _schedule(self) -> None:
-        if self._running and self._timeout is None:  # set already, if the callback stopped and started this
+        # The timeout is set already if the callback stopped and started this. The loop is closed if it was closed while
+        # a coroutine waited, which is then dropped.
+        if self._running and self._timeout is None and not self.io_loop.is_closed():
             self._next = self._next_beat(self.io_loop.time())
             # With a context: it is the callback that goes through the stack contexts, not what keeps the beat.
             self._timeout = self.io_loop.call_at(self._next, self._run, context=copy_context())
@@ -88,11 +96,11 @@ class PeriodicCallback:
         self._timeout = None
         try:
             result = wrap(self.callback)()
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # the latter by the result of a future, say
             self.io_loop.handle_callback_exception(self.callback)
         else:
             if inspect.isawaitable(result):
-                self.io_loop.add_callback(self._finish, result)
+                self.io_loop.start_task(self._finish(result))
                 return
         self._schedule()
 

@@ -35,7 +35,8 @@ class Resolver:
     """The interface, and the maker of the configured implementation: `Resolver()` is a `DefaultLoopResolver` unless
     `configure` has said otherwise.
 
-    A subclass overrides `resolve`, and `initialize` in place of `__init__` if it takes arguments.
+    A subclass overrides `resolve`, and `initialize` in place of `__init__` if it takes arguments. `io_loop`, an
+    argument of all up to Tornado 4, is dropped: names are resolved in the current loop.
     """
 
     _configured: ClassVar[tuple[type[Resolver] | None, dict[str, Any]]] = (None, {})
@@ -47,6 +48,7 @@ class Resolver:
             configured, options = Resolver._configured
             made = configured or DefaultLoopResolver
             kwargs = {**options, **kwargs}
+        kwargs.pop("io_loop", None)
         instance: _R = object.__new__(made)
         instance.initialize(*args, **kwargs)
         return instance
@@ -200,6 +202,8 @@ class OverrideResolver(Resolver):
 
 def _look_up(host: str, port: int, family: int) -> Addresses:
     """Ask getaddrinfo(3), which may block."""
+    if not is_port(port):
+        raise socket.gaierror(socket.EAI_SERVICE, f"cannot resolve {host!r}: a port is 0 to 65535, got {port}")
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -211,9 +215,16 @@ def _look_up(host: str, port: int, family: int) -> Addresses:
 
 def _numeric(host: str, port: int, family: int) -> Addresses | None:
     """Resolve a numeric address without a name server; None if `host` is not one of `family`."""
+    if not is_port(port):
+        return None
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except (OSError, ValueError):
         return None
     return [(info[0], info[4]) for info in found]
+
+
+def is_port(port: int | str) -> bool:
+    """Return whether there is such a port. getaddrinfo(3) only looks at the lower 16 bits; names it looks up itself."""
+    return not isinstance(port, int) or 0 <= port <= 0xFFFF

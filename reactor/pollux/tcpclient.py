@@ -44,9 +44,10 @@ class TCPClient:
     """Makes connections.
 
     :param resolver: a `Resolver`, which the caller closes; None makes the configured one.
+    :param io_loop: of Tornado up to 4, not looked at: `connect` works in the loop where it is awaited.
     """
 
-    def __init__(self, resolver: Resolver | None = None) -> None:
+    def __init__(self, resolver: Resolver | None = None, io_loop: IOLoop | None = None) -> None:
         self.resolver = Resolver() if resolver is None else resolver
         self._own_resolver = resolver is None
 
@@ -159,7 +160,7 @@ class _Connecting:
                     try:
                         sock = socket.socket(family, socket.SOCK_STREAM)
                     except OSError as error:  # the kernel has no IPv6, or no more descriptors
-                        errors.append((address, error))
+                        errors.append((address, error.with_traceback(None)))  # it would know this frame
                         continue
                     attempt = _Attempt(sock, address)
                     attempts[attempt.done] = attempt
@@ -238,21 +239,22 @@ class _Attempt:
             self.io_loop.add_handler(self.sock, self._writable, WRITE)
             self.watched = True
         except OSError as error:
-            self.done.set_result(error)
+            self.done.set_result(error.with_traceback(None))  # it would know this frame, and so what holds the error
         else:
             self.done.set_result(None)
 
     def _writable(self, sock: socket.socket, events: int) -> None:
         failed: OSError | None = None
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        try:
-            if number:
-                raise OSError(number, os.strerror(number))
-            sock.getpeername()
-        except OSError as error:
-            if not number and error.errno == errno.ENOTCONN:
-                return  # spurious readiness
-            failed = error
+        if number:
+            failed = OSError(number, os.strerror(number))
+        else:
+            try:
+                sock.getpeername()
+            except OSError as error:
+                if error.errno == errno.ENOTCONN:
+                    return  # spurious readiness
+                failed = error.with_traceback(None)  # as in begin
         self._forget()
         self.done.set_result(failed)
 

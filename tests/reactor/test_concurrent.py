@@ -278,6 +278,23 @@ def test_return_future_called_back_in_other_ways(loop: IOLoop) -> None:
     assert seen == [()]
 
 
+def test_return_future_called_back_twice(loop: IOLoop) -> None:
+    """The first call counts, for the Future and for the callback."""
+    seen: list[int] = []
+
+    @pollux.concurrent.return_future
+    def twice(callback: Callable[[int], None]) -> None:
+        callback(1)
+        callback(2)
+
+    async def main() -> None:
+        assert await twice(callback=seen.append) == 1
+        await later()
+
+    run(loop, main)
+    assert seen == [1]
+
+
 def test_return_future_fails(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
     @pollux.concurrent.return_future
     def at_once(callback: Callable[[], None]) -> None:

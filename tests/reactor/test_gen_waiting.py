@@ -110,6 +110,17 @@ def test_deadline_is_a_time_of_the_loop(loop: IOLoop) -> None:
     run(loop, main)
 
 
+def test_done_just_in_time(loop: IOLoop) -> None:
+    """By a timeout that comes before the deadline, in the same iteration: the result is on its way."""
+
+    async def main() -> None:
+        future = loop.create_future()
+        loop.call_at(loop.time() - 1, future.set_result, "in time")
+        assert await pollux.gen.with_timeout(loop.time(), future) == "in time"
+
+    run(loop, main)
+
+
 def test_too_late(loop: IOLoop, gen: Any) -> None:
     async def main() -> None:
         future: asyncio.Future[str] = asyncio.Future()

@@ -155,6 +155,13 @@ def test_an_address_that_is_not_ours() -> None:
     assert raised.value.errno == errno.EADDRNOTAVAIL
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 88888])
+def test_there_is_no_such_port(port: int) -> None:
+    """Not what is left of the number in 16 bits, as getaddrinfo(3) has it."""
+    with pytest.raises(ValueError, match=f"got {port}"):
+        netutil.bind_sockets(port, "127.0.0.1")
+
+
 def test_no_reuse_port_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     with pytest.raises(ValueError, match="SO_REUSEPORT"):

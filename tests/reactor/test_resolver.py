@@ -286,6 +286,19 @@ def test_the_base_class_says_what_to_override(loop: IOLoop) -> None:
     run(loop, main())
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_there_is_no_such_port(loop: IOLoop, name: str, host: str) -> None:
+    """Not what is left of the number in 16 bits, as getaddrinfo(3) has it."""
+
+    async def main() -> None:
+        for port in (-1, 65536 + 80):
+            with pytest.raises(socket.gaierror, match=f"{host}.*got {port}"):
+                await getattr(netutil, name)().resolve(host, port)
+
+    run(loop, main())
+
+
 def test_closing_an_executor() -> None:
     for close_executor in (True, False):
         executor = concurrent.futures.ThreadPoolExecutor(1)

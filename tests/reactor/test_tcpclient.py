@@ -306,6 +306,26 @@ def test_all_addresses_dead(loop: IOLoop) -> None:
     run(loop, main())
 
 
+def test_a_failure_leaves_no_cycle(loop: IOLoop) -> None:
+    """An error knows the frames it passed, which know who keeps it: only the garbage collector would free them."""
+
+    async def main() -> None:
+        with refusing_address() as one:
+            with pytest.raises(StreamClosedError) as raised:
+                await TCPClient(Fixed(one, ("255.255.255.255", 1))).connect("a.example", 7)
+            del raised
+            await asyncio.sleep(0)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(loop, main())
+        attempts = [each for each in gc.get_objects() if isinstance(each, tcpclient._Attempt)]
+    finally:
+        gc.enable()
+    assert attempts == []
+
+
 def test_no_addresses(loop: IOLoop) -> None:
     async def main() -> None:
         with pytest.raises(OSError, match=r"a\.example:1: it resolves to no address"):

@@ -14,6 +14,7 @@ from typing import Any
 
 from pollux.concurrent import chain_future, future_add_done_callback, future_set_result_unless_cancelled
 from pollux.gen.convert import Exceptions, convert_yielded, current_loop, new_future
+from pollux.ioloop import IOLoop
 from pollux.log import app_log
 
 
@@ -30,6 +31,7 @@ def with_timeout(
     quiet_exceptions: Exceptions = (),
     *,
     message: str | Callable[[], str] | None = None,
+    io_loop: IOLoop | None = None,
 ) -> asyncio.Future[Any]:
     """Return a Future that is done when `future` is, or fails with `TimeoutError` at `timeout`.
 
@@ -39,10 +41,11 @@ def with_timeout(
     :param timeout: a time of `IOLoop.time()`, or a timedelta from now, as for `IOLoop.add_timeout`.
     :param future: anything that may be yielded.
     :param message: what the `TimeoutError` says, or a function that makes it when needed; "Timeout" if None.
+    :param io_loop: whose clock (up to Tornado 4); None means the current loop's.
     """
     waited = convert_yielded(future)
     result = new_future()
-    loop = current_loop()
+    loop = io_loop or current_loop()
 
     def log_failure(late: asyncio.Future[Any]) -> None:
         if late.cancelled():
@@ -52,6 +55,8 @@ def with_timeout(
             app_log.error("Exception in Future %r after timeout", late, exc_info=error)
 
     def give_up() -> None:
+        if waited.done():
+            return  # in time, if only just: the result is on its way
         if not result.done():
             text = message() if callable(message) else message
             result.set_exception(TimeoutError("Timeout" if text is None else text))
