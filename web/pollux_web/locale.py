@@ -8,18 +8,19 @@ there is, by region, then by language, then the default.
 from __future__ import annotations
 
 import codecs
-import csv
 import datetime
-import gettext
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pollux.log import gen_log
 from pollux_web.accept import accepted
 from pollux_web.cookies import Cookies
 from pollux_web.locale_names import LOCALE_NAMES
+
+if TYPE_CHECKING:
+    import gettext
 
 _CODE = re.compile(r"[a-z]+(_[A-Z]+)?")
 _RIGHT_TO_LEFT = {"ar", "fa", "he", "ur"}
@@ -82,6 +83,8 @@ def _encoding_of(path: str) -> str:
 
 
 def _read_csv(path: str, encoding: str) -> dict[str, dict[str, str]]:
+    import csv
+
     result: dict[str, dict[str, str]] = {}
     with open(path, encoding=encoding, newline="") as file:
         for number, row in enumerate(csv.reader(file), 1):
@@ -101,6 +104,8 @@ def load_gettext_translations(directory: str, domain: str) -> None:
 
     :raises OSError: the directory cannot be read.
     """
+    import gettext
+
     loaded = {}
     for code in sorted(os.listdir(directory)):
         if os.path.isfile(os.path.join(directory, code, "LC_MESSAGES", f"{domain}.mo")):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import mimetypes
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -180,6 +179,8 @@ class StaticFileHandler(RequestHandler):
 
     def get_content_type(self) -> str:
         """Return the content type, guessed by the file's name."""
+        import mimetypes  # it reads the system's tables when it is first asked
+
         kind, encoding = mimetypes.guess_type(self.absolute_path)
         if encoding is not None:
             return _COMPRESSED.get(encoding, "application/octet-stream")
