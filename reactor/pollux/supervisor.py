@@ -26,6 +26,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -116,6 +117,8 @@ class Supervisor:
 
         :raises ValueError: not called in the main thread (signal(7) handlers are the main thread's).
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("Supervisor.run() is for the main thread: signals reach no other")
         self._alive_read, self._alive_write = os.pipe()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
