@@ -8,10 +8,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from pollux_http.cookies import as_morsels, parse_cookie
 from pollux_http.errors import HTTPInputError
 from pollux_http.headers import HTTPHeaders
+from pollux_http.multipart_form import HTTPFile, boundary_of, parse_multipart
 
 if TYPE_CHECKING:
+    from http.cookies import Morsel
+
     from pollux_http.connection import ServerConnection
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -54,6 +58,7 @@ class HTTPServerRequest:
     _headers: HTTPHeaders | None = None
     _query_arguments: dict[str, list[bytes]] | None = None
     _body_arguments: dict[str, list[bytes]] | None = None
+    _files: dict[str, list[HTTPFile]] | None = None
 
     def __init__(self, method: str, uri: str, fields: Fields = (), raw_host: bytes = b"") -> None:
         self.method = method
@@ -114,15 +119,39 @@ class HTTPServerRequest:
 
     @property
     def body_arguments(self) -> dict[str, list[bytes]]:
-        """The arguments of an `application/x-www-form-urlencoded` body, of any method that has one.
+        """The arguments of a form in the body, urlencoded or multipart, of any method that has one.
 
-        :raises HTTPInputError: too many fields.
+        :raises HTTPInputError: the form is malformed or past a limit.
         """
         if self._body_arguments is None:
-            kind = self.headers.get("Content-Type", "") if self.body else ""
+            self._parse_body()
+        return self._body_arguments or {}
+
+    @property
+    def files(self) -> dict[str, list[HTTPFile]]:
+        """The files of a multipart form in the body, by the name of their field.
+
+        :raises HTTPInputError: the form is malformed or past a limit.
+        """
+        if self._files is None:
+            self._parse_body()
+        return self._files or {}
+
+    def _parse_body(self) -> None:
+        kind = self.headers.get("Content-Type", "") if self.body else ""
+        boundary = boundary_of(kind)
+        if boundary is not None:
+            form = parse_multipart(boundary, self.body)
+            self._body_arguments, self._files = form.arguments, form.files
+        else:
             is_form = kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
             self._body_arguments = _parse_arguments(self.body.decode("latin-1")) if is_form else {}
-        return self._body_arguments
+            self._files = {}
+
+    @cached_property
+    def cookies(self) -> dict[str, Morsel[str]]:
+        """The cookies that the client sent: `request.cookies["name"].value`."""
+        return as_morsels(parse_cookie("; ".join(self.headers.get_list("Cookie"))))
 
     @property
     def arguments(self) -> dict[str, list[bytes]]:
