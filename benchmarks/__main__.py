@@ -7,14 +7,16 @@ from pathlib import Path
 
 from benchmarks import startup
 from benchmarks.build import BuildError
+from benchmarks.client import command as client
 from benchmarks.http import command as http
 from benchmarks.load.generator import GeneratorError
 from benchmarks.loop import command as loop
 from benchmarks.measure import MeasureError
 from benchmarks.server import ServerError, interruptible
 from benchmarks.tcp import command as tcp
+from benchmarks.ws import command as ws
 
-SUBJECTS = (http, tcp, loop, startup)
+SUBJECTS = (http, client, tcp, ws, loop, startup)
 
 
 def parser() -> argparse.ArgumentParser:

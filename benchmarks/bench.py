@@ -1,4 +1,4 @@
-"""Servers under a closed loop of requests, the contestants alternating: what `http` and `tcp` have in common."""
+"""Servers under a closed loop of requests, the contestants alternating: what `http`, `tcp` and `ws` have in common."""
 
 import argparse
 import sys
@@ -32,7 +32,8 @@ class Case(Protocol):
 
     @property
     def echo(self) -> bool:
-        """Whether the right answer is the request itself, and not a response of HTTP."""
+        """Whether the right answer is `answer()`, byte for byte, and not any response of HTTP. Such a case may have an
+        `opening`: the request of an Upgrade, which each connection begins with."""
 
     def request(self, port: int) -> bytes:
         """Return the bytes to send to 127.0.0.1:`port`."""
@@ -102,7 +103,11 @@ class Bench:
                 if fault is not None:
                     raise ServerError(f"{peer.name} answers wrongly: {fault}")
                 request = case.request(port)
-                with generator(self.generator, port, connections, request, self.cores.load, echo=case.echo) as load:
+                expected = case.answer() if case.echo else None
+                opening = getattr(case, "opening", b"")
+                with generator(
+                    self.generator, port, connections, request, self.cores.load, answer=expected, opening=opening
+                ) as load:
                     load.run(WARM_SECONDS)
                     yield session, load
 

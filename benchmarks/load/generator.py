@@ -79,20 +79,39 @@ def program(python: bool = False) -> list[str]:
 
 @contextmanager
 def generator(
-    command: list[str], port: int, connections: int, request: bytes, core: int, *, echo: bool = False
+    command: list[str],
+    port: int,
+    connections: int,
+    request: bytes,
+    core: int,
+    *,
+    echo: bool = False,
+    answer: bytes | None = None,
+    opening: bytes = b"",
 ) -> Iterator[Generator]:
     """Start the generator `command` (see `program`) pinned to a core, against 127.0.0.1:`port`.
 
-    A right answer is a response of HTTP/1.1 with status 200 and the body of the first one; with `echo` it is the
-    request itself.
+    A right answer is `answer`; with `echo` the request itself; else a response of HTTP/1.1 with status 200 and the body
+    of the first one.
+
+    :param opening: with `answer`: sent first on each connection, and answered with status 101.
     """
-    mode, wrong = ("echo", "were not the request") if echo else ("http", "were not 200 or differed from the first")
+    mode, wrong = "http", "were not 200 or differed from the first"
+    if echo:
+        answer = request
+    if answer is not None:
+        mode, wrong = "echo", "were not the request" if answer is request else "were not as expected"
     with tempfile.TemporaryDirectory() as scratch:
         head, words = Path(scratch) / "request", Path(scratch) / "stderr"
         head.write_bytes(request)
+        files = []
+        if answer is not None:
+            files = [Path(scratch) / "answer", Path(scratch) / "opening"]
+            files[0].write_bytes(answer)
+            files[1].write_bytes(opening)
         with words.open("wb") as stderr:
             process = subprocess.Popen(
-                [*command, "127.0.0.1", str(port), str(connections), str(head), mode],
+                [*command, "127.0.0.1", str(port), str(connections), str(head), mode, *map(str, files)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

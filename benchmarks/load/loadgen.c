@@ -1,17 +1,20 @@
 /* A closed-loop load generator: one thread, one epoll set, one request in flight on each connection.
  *
- *     loadgen HOST PORT CONNECTIONS REQUEST_FILE http|echo
+ *     loadgen HOST PORT CONNECTIONS REQUEST_FILE http
+ *     loadgen HOST PORT CONNECTIONS REQUEST_FILE echo ANSWER_FILE OPENING_FILE
  *
  * It obeys lines on stdin and answers each with one line on stdout:
  *
  *     run SECONDS     send for that long, then wait for what is still in flight
  *                     -> "ran REQUESTS NANOSECONDS BAD"; BAD counts answers of HTTP/1.1 that are not 200 or differ in
- *                     their body, or echoes that are not the request
+ *                     their body, or echoes that are not ANSWER
  *     hold N          open N more connections, one request on each, and leave them idle -> "held N"
  *     alive           -> "alive N", the idle connections the server has not closed
  *
  * Between two commands nothing is in flight: whoever reads the server's CPU time there reads a settled number that
  * belongs to exactly the requests counted. Fatal errors are one line on stderr and exit status 1.
+ *
+ * OPENING, if it is not empty, is what a connection begins with; the head of a response with status 101 must come back.
  *
  * Only answers framed by Content-Length (RFC 9112 section 6.2) are understood; every answer's head is parsed, since a
  * generator that trusted the first length would not notice a server that starts answering errors.
@@ -32,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 32768, EVENTS = 256, DRAIN_MS = 10000 };
+enum { BUFFER = 2 << 20, EVENTS = 256, DRAIN_MS = 10000 };
 
 struct connection {
     int fd;
@@ -45,7 +48,11 @@ static size_t request_length;
 static char body[BUFFER]; /* of the first answer: all others must equal it */
 static size_t body_length;
 static int body_known;
-static int echo; /* an answer is the request itself */
+static int echo; /* an answer is `answer` */
+static char answer[BUFFER];
+static size_t answer_length;
+static char opening[4096];
+static size_t opening_length;
 static struct sockaddr_in address;
 
 static void die(const char *format, ...) {
@@ -64,11 +71,26 @@ static long long now(void) {
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
+static void be_opened(int fd) {
+    struct timeval limit = {DRAIN_MS / 1000, 0}, none = {0, 0};
+    char head[4096];
+    size_t have = 0;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (send(fd, opening, opening_length, MSG_NOSIGNAL) != (ssize_t)opening_length) die("opening: %s", strerror(errno));
+    do { /* byte by byte: what follows the head is an answer */
+        if (have == sizeof head || recv(fd, head + have, 1, 0) != 1) die("the opening was not answered");
+        have++;
+    } while (have < 4 || memcmp(head + have - 4, "\r\n\r\n", 4) != 0);
+    if (memcmp(head, "HTTP/1.1 101", 12) != 0) die("the opening was answered %.*s", 40, head);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+}
+
 static int open_connection(void) {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) die("socket: %s (raise `ulimit -n` to hold more connections)", strerror(errno));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect: %s", strerror(errno));
+    if (opening_length) be_opened(fd);
     return fd;
 }
 
@@ -83,8 +105,8 @@ static size_t parse(const char *data, size_t have, int *bad) {
     size_t head, length;
     char *after;
     if (echo) {
-        *bad = have >= request_length && memcmp(data, request, request_length) != 0;
-        return have < request_length ? 0 : request_length;
+        *bad = have >= answer_length && memcmp(data, answer, answer_length) != 0;
+        return have < answer_length ? 0 : answer_length;
     }
     if (end == NULL) {
         if (have == BUFFER) die("an answer's head is longer than %d bytes", BUFFER);
@@ -181,23 +203,32 @@ static void alive(void) {
     printf("alive %d\n", n);
 }
 
+static size_t load(const char *path, char *into, size_t size) {
+    FILE *file = fopen(path, "rb");
+    size_t length;
+    if (file == NULL) die("%s: %s", path, strerror(errno));
+    length = fread(into, 1, size, file);
+    fclose(file);
+    return length;
+}
+
 int main(int argc, char **argv) {
     struct rlimit limit;
     struct connection *all;
     char line[64];
-    FILE *file;
     int i, count, ep = epoll_create1(EPOLL_CLOEXEC);
-    if (argc != 6) die("usage: loadgen HOST PORT CONNECTIONS REQUEST_FILE http|echo");
-    echo = strcmp(argv[5], "echo") == 0;
+    if (argc != 6 && argc != 8) die("usage: loadgen HOST PORT CONNECTIONS REQUEST_FILE http|echo ANSWER OPENING");
+    echo = argc == 8;
     address.sin_family = AF_INET;
     address.sin_port = htons((unsigned short)atoi(argv[2]));
     if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) die("HOST must be an IPv4 address, not %s", argv[1]);
     count = atoi(argv[3]);
     if (count < 1) die("CONNECTIONS must be at least 1, not %s", argv[3]);
-    file = fopen(argv[4], "rb");
-    if (file == NULL) die("%s: %s", argv[4], strerror(errno));
-    request_length = fread(request, 1, sizeof request, file);
-    fclose(file);
+    request_length = load(argv[4], request, sizeof request);
+    if (echo) {
+        answer_length = load(argv[6], answer, sizeof answer);
+        opening_length = load(argv[7], opening, sizeof opening);
+    }
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);

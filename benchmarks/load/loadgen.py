@@ -1,6 +1,7 @@
 """`loadgen.c` in Python, for machines without a C compiler: same arguments, same commands, same checks.
 
-python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE http|echo
+python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE http
+python loadgen.py HOST PORT CONNECTIONS REQUEST_FILE echo ANSWER_FILE OPENING_FILE
 """
 
 import resource
@@ -8,6 +9,7 @@ import select
 import socket
 import sys
 import time
+from pathlib import Path
 
 DRAIN_SECONDS = 10.0
 
@@ -15,10 +17,13 @@ DRAIN_SECONDS = 10.0
 class Load:
     """A closed loop over `connections` keep-alive connections, one request in flight on each."""
 
-    def __init__(self, address: tuple[str, int], connections: int, request: bytes, echo: bool) -> None:
+    def __init__(
+        self, address: tuple[str, int], connections: int, request: bytes, answer: bytes | None, opening: bytes
+    ) -> None:
         self._address = address
         self._request = request
-        self._echo = echo
+        self._answer = answer
+        self._opening = opening
         self._busy = {s.fileno(): s for s in (self._connect() for _ in range(connections))}
         self._partial: dict[int, bytes] = {}
         self._idle: list[socket.socket] = []
@@ -30,6 +35,16 @@ class Load:
     def _connect(self) -> socket.socket:
         connection = socket.create_connection(self._address, timeout=DRAIN_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._opening:
+            connection.sendall(self._opening)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):  # byte by byte: what follows the head is an answer
+                byte = connection.recv(1)
+                if not byte:
+                    sys.exit("loadgen: the opening was not answered")
+                head += byte
+            if not head.startswith(b"HTTP/1.1 101"):
+                sys.exit(f"loadgen: the opening was answered {head[:40]!r}")
         return connection
 
     def _receive(self, connection: socket.socket) -> bool | None:
@@ -39,13 +54,14 @@ class Load:
         if not got:
             sys.exit("loadgen: the server closed a keep-alive connection")
         data = self._partial.pop(fd, b"") + got
-        if self._echo:
-            if len(data) < len(self._request):
+        answer = self._answer
+        if answer is not None:
+            if len(data) < len(answer):
                 self._partial[fd] = data
                 return None
-            if len(data) > len(self._request):
-                sys.exit(f"loadgen: {len(data) - len(self._request)} bytes follow an answer nobody else asked for")
-            return data == self._request
+            if len(data) > len(answer):
+                sys.exit(f"loadgen: {len(data) - len(answer)} bytes follow an answer nobody else asked for")
+            return data == answer
         head, end, body = data.partition(b"\r\n\r\n")
         if not end:
             self._partial[fd] = data
@@ -110,13 +126,13 @@ class Load:
 
 def main() -> None:
     """Obey the lines on stdin."""
-    host, port, connections, request_file, mode = sys.argv[1:]
+    host, port, connections, request_file, _, *files = sys.argv[1:]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with open(request_file, "rb") as file:
-        request = file.read()
+    request = Path(request_file).read_bytes()
+    answer, opening = [Path(file).read_bytes() for file in files] or (None, b"")
     try:
-        load = Load((host, int(port)), int(connections), request, mode == "echo")
+        load = Load((host, int(port)), int(connections), request, answer, opening)
         for line in sys.stdin:
             word, _, argument = line.strip().partition(" ")
             if word == "run":

@@ -14,6 +14,8 @@ from benchmarks.http.cases import CASES
 from benchmarks.load.generator import GeneratorError, generator, program
 from benchmarks.tcp.cases import CASES as TCP_CASES
 from benchmarks.tcp.cases import LINE
+from benchmarks.ws.cases import CASES as WS_CASES
+from benchmarks.ws.cases import OPENING
 
 HELLO = CASES["hello"]
 RIGHT = HELLO.answer()
@@ -152,6 +154,33 @@ def test_an_echo_is_the_message_itself(command: list[str], core: int, case: Any)
         assert case.fault(port) is None
         with generator(command, port, 2, case.message, core, echo=True) as g:
             assert g.run(0.01).requests >= 2
+
+
+class UpgradingHandler(EchoHandler):
+    """Answers an Upgrade, then sends back each message of WebSocket without its mask."""
+
+    def handle(self) -> None:
+        while b"\r\n\r\n" not in (head := self.request.recv(4096)):
+            pass
+        assert head == OPENING
+        self.request.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        expected = WS_CASES["64"].request(0)
+        while data := self.request.recv(len(expected), socket.MSG_WAITALL):
+            assert data == expected
+            self.request.sendall(WS_CASES["64"].answer())
+
+
+def test_a_connection_begins_with_an_opening(command: list[str], core: int) -> None:
+    case: Any = WS_CASES["64"]
+    with serving(lambda length: [], UpgradingHandler) as server:
+        port = server.server_address[1]
+        assert case.fault(port) is None
+        request, answer = case.request(port), case.answer()
+        with generator(command, port, 2, request, core, answer=answer, opening=case.opening) as g:
+            assert g.run(0.01).requests >= 2
+        with generator(command, port, 1, request, core, answer=answer[:-1] + b"!", opening=case.opening) as g:
+            with pytest.raises(GeneratorError, match="1 of 1 answers were not as expected"):
+                g.run(0)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from pollux_http.request_head import request_head
 from pollux_http.response_parsing import MAX_HEADER_SIZE, Head, parse_head
 from pollux_http.route import route_of
 from pollux_http.target import parse_url
-from pollux_websocket.connection import Connection, Options
+from pollux_websocket.connection import Connection
+from pollux_websocket.endpoint import Options
 from pollux_websocket.errors import HandshakeError, WebSocketError
 from pollux_websocket.handshake import ClientHandshake
 from pollux_websocket.messaging import Messaging

@@ -20,11 +20,11 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Awaitable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pollux.iostream import IOStream, SSLIOStream
 from pollux.log import gen_log
+from pollux_websocket.endpoint import Endpoint, Options
 from pollux_websocket.errors import WebSocketClosedError
 from pollux_websocket.frames import (
     BINARY,
@@ -40,8 +40,7 @@ from pollux_websocket.frames import (
     Pong,
     head,
 )
-from pollux_websocket.protocol import Message
-from pollux_websocket.protocol import Protocol as WebSocketProtocol
+from pollux_websocket.protocol import Message, Protocol
 
 if TYPE_CHECKING:
     from pollux_http.server import HTTPServer
@@ -50,42 +49,6 @@ QUEUED = 64 * 1024  # bytes of messages that wait for the endpoint
 QUEUED_MESSAGES = 64
 JOINED_SIZE = 64 * 1024  # bytes: to copy a larger payload behind its head costs more than a second system call
 TICK = 1.0  # seconds between two looks of a client at its deadlines
-
-
-class Options(NamedTuple):
-    """How patient a connection is.
-
-    :param ping_interval: seconds between two Pings; None or 0 for none.
-    :param ping_timeout: seconds in which a Pong must come; None: `ping_interval`.
-    :param close_timeout: seconds to wait for the end of a connection that is being closed.
-    :param max_unsent: bytes that may wait for a peer that does not read them.
-    """
-
-    ping_interval: float | None = None
-    ping_timeout: float | None = None
-    close_timeout: float = 5.0
-    max_unsent: int = 16 * 1024 * 1024
-
-
-class Endpoint(Protocol):
-    """What a connection is for."""
-
-    def on_message(self, message: Message) -> Any:
-        """Take a message; what it returns, if not None, is awaited before the next one."""
-
-    def on_ping(self, data: bytes) -> object:
-        """A Ping has come, and was answered."""
-
-    def on_pong(self, data: bytes) -> object:
-        """A Pong has come."""
-
-    def connection_closed(self, code: int | None, reason: str | None) -> object:
-        """The connection is closed. Called once."""
-
-    def log_exception(
-        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> object:
-        """Log what one of the above has raised."""
 
 
 class Connection:
@@ -99,42 +62,16 @@ class Connection:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_code",
-        "_done",
-        "_drained",
-        "_ended",
-        "_ending",
-        "_endpoint",
-        "_fast",
-        "_on_message",
-        "_opening",
-        "_options",
-        "_over",
-        "_paused",
-        "_pinged",
-        "_protocol",
-        "_pull_only",
-        "_pulled",
-        "_queue",
-        "_queued",
-        "_reason",
-        "_running",
-        "_server",
-        "_stream",
-        "_ticker",
-        "_waiter",
-        "_waiting_since",
-        "_whole",
-        "_working",
-        "is_closing",
-        "since",
-    )  # fmt: skip
+        "__weakref__", "_code", "_done", "_drained", "_ended", "_ending", "_endpoint", "_fast", "_on_message",
+        "_opening", "_options", "_over", "_paused", "_pinged", "_protocol", "_pull_only", "_pulled", "_queue",
+        "_queued", "_reason", "_running", "_server", "_stream", "_ticker", "_waiter", "_waiting_since", "_whole",
+        "_working", "is_closing", "since",
+    )  # fmt: skip  # fmt: skip
 
     def __init__(
         self,
         stream: IOStream,
-        protocol: WebSocketProtocol,
+        protocol: Protocol,
         endpoint: Endpoint,
         options: Options,
         pull_only: bool = False,

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from pollux_http import HTTPHeaders
 from pollux_web import RequestHandler
 from pollux_websocket import deflate
-from pollux_websocket.connection import Connection, Options
+from pollux_websocket.connection import Connection
+from pollux_websocket.endpoint import Options
 from pollux_websocket.errors import HandshakeError
 from pollux_websocket.handshake import SUPPORTED, Offer, answer_head, read_offer
 from pollux_websocket.messaging import Messaging
@@ -34,7 +35,7 @@ class WebSocketHandler(Messaging, RequestHandler):
 
     # To override
 
-    def open(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
+    def open(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
         """Called when the connection is open, with the arguments found in the path. May be a coroutine: `on_message` is
         not called before it is done."""
 

@@ -1,0 +1,1 @@
+"""WebSocket echo: CPU time of servers per message."""

@@ -1,0 +1,22 @@
+"""Echo by callbacks. python pollux_echo.py PORT [BACKEND]"""
+
+import sys
+
+from pollux import IOLoop
+from pollux_http import HTTPServer
+from pollux_web import Application
+from pollux_websocket import WebSocketHandler
+
+
+class Echo(WebSocketHandler):
+    """Sends back each message."""
+
+    def on_message(self, message: str | bytes) -> None:
+        """Send it back."""
+        self.write_message(message, type(message) is bytes)
+
+
+if len(sys.argv) > 2:
+    IOLoop.configure(sys.argv[2])
+HTTPServer(Application([("/", Echo)])).listen(int(sys.argv[1]), "127.0.0.1", backlog=4096)
+IOLoop.current().start()
