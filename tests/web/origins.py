@@ -51,7 +51,7 @@ class Peer:
         """Return the next request, whole."""
         found = await self.head()
         if found.one("Transfer-Encoding") == "chunked":
-            while size := int(await self.reader.readline(), 16):
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
                 found.body += await self.reader.readexactly(size)
                 assert await self.reader.readline() == b"\r\n"
             assert await self.reader.readline() == b"\r\n"

@@ -1,0 +1,1 @@
+"""HTTP clients beside each other: what a fetch costs."""
