@@ -30,16 +30,19 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-def run(loop: str, names: list[str], cwd: Path, aimed: bool = False) -> Outcome:
+def run(loop: str, names: list[str], cwd: Path, aimed: bool = False, patient: bool = False) -> Outcome:
     """Run modules or single tests on `loop`, which is `asyncio` or a backend.
 
     :param aimed: with our modules in the place of Tornado's, too: see `aim/sitecustomize.py`.
+    :param patient: give Tornado's tests 20 seconds each in the place of 5: a busy machine may be the reason.
     :raises RuntimeError: there was no result.
     """
     command = [sys.executable, str(RUNNER), loop, *names]
     env = {**os.environ}
     if aimed:
         env |= {"PYTHONPATH": os.pathsep.join(map(str, (AIM, ROOT))), "POLLUX_BACKEND": loop}
+    if patient:
+        env["ASYNC_TEST_TIMEOUT"] = "20"
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE)
     try:
         report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -102,7 +102,7 @@ def test_tornados_tests_pass_on_our_modules(backend: str, module: str, tmp_path:
         and not test.startswith("setUpClass ")  # a class that only others inherit from
     }
     if worse:  # these tests measure time
-        again = run(backend, names_of(worse), tmp_path, aimed=True)
+        again = run(backend, names_of(worse), tmp_path, aimed=True, patient=True)
         worse = {test: error for test, error in (again.failed | again.skipped).items() if test in worse}
     if worse:
         theirs = run("asyncio", names_of(worse), tmp_path)
