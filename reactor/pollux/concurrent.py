@@ -198,6 +198,18 @@ def call_with_result(callback: Callable[[Any], object], future: AnyFuture[Any]) 
     IOLoop.current().add_future(future, lambda done: callback(done.result()))
 
 
+def failing(future: Future[Any]) -> ExceptionStackContext:
+    """Return a stack context that makes an exception the future's, unless that is done, or it is no `Exception`."""
+
+    def handle(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> bool:
+        if future.done() or not isinstance(error, Exception):
+            return False
+        future.set_exception(error)
+        return True
+
+    return ExceptionStackContext(handle)
+
+
 def return_future(f: Callable[..., object]) -> Callable[..., Future[Any]]:
     """Make a function that answers by `callback(result)` return a Future as well.
 
@@ -230,12 +242,6 @@ def return_future(f: Callable[..., object]) -> Callable[..., Future[Any]]:
                 answers = given
                 future.set_result(given[0] if given else None)
 
-        def handle(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> bool:
-            if future.done() or not isinstance(error, Exception):
-                return False
-            future.set_exception(error)
-            return True
-
         if len(args) > position:
             callback = args[position]
             args = (*args[:position], answer, *args[position + 1 :])
@@ -244,7 +250,7 @@ def return_future(f: Callable[..., object]) -> Callable[..., Future[Any]]:
             kwargs["callback"] = answer
 
         raised = True
-        with ExceptionStackContext(handle):
+        with failing(future):
             returned = f(*args, **kwargs)
             if returned is not None:
                 raise ReturnValueIgnoredError(f"{f!r} answers through its callback, but returned {returned!r}")

@@ -132,6 +132,8 @@ class IOLoop(Heart):
         _slot.loop = None
         asyncio.set_event_loop(None)
 
+    running = Heart.is_running
+    """Tornado's older name of asyncio's `is_running`."""
     install = make_current
     """Tornado's older name of `make_current`."""
     clear_instance = clear_current

@@ -304,6 +304,7 @@ class _Acceptor:
         self.io_loop = io_loop
         self.timeout: Any = None
         self.removed = False
+        self.reserve: int | None = None
         self.io_loop.add_handler(sock, self.accept, READ)
         self.reserve = _open_reserve()  # after what may fail
 
@@ -363,9 +364,14 @@ class _Acceptor:
             self.timeout = None
         elif self.sock.fileno() >= 0:
             self.io_loop.remove_handler(self.sock)
+        self.close_reserve()
+
+    def close_reserve(self) -> None:
         if self.reserve is not None:
             os.close(self.reserve)
             self.reserve = None
+
+    __del__ = close_reserve  # a loop may end before anybody has said `remove`
 
 
 def _open_reserve() -> int | None:

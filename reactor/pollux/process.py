@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from io import FileIO
 from typing import Any, NoReturn
 
 from pollux.ioloop import IOLoop
@@ -191,18 +192,20 @@ class Subprocess:
             self.io_loop.add_callback(self._exited)
         elif not self._watching:
             self._watching = True
-            fd = None
+            pidfd = None
             try:
-                fd = os.pidfd_open(self.pid)
-                self.io_loop.add_handler(fd, self._on_pidfd, READ)
+                pidfd = FileIO(
+                    os.pidfd_open(self.pid)
+                )  # an object: it is closed with a loop that ends before the process
+                self.io_loop.add_handler(pidfd, self._on_pidfd, READ)
             except (AttributeError, OSError, ValueError):  # no such call; no more descriptors; one too high for select
-                if fd is not None:
-                    os.close(fd)
+                if pidfd is not None:
+                    pidfd.close()
                 threading.Thread(target=self._wait_in_thread, daemon=True).start()
 
-    def _on_pidfd(self, fd: int, events: int) -> None:
-        self.io_loop.remove_handler(fd)
-        os.close(fd)
+    def _on_pidfd(self, pidfd: Any, events: int) -> None:
+        self.io_loop.remove_handler(pidfd)
+        pidfd.close()
         self._exited()
 
     def _wait_in_thread(self) -> None:

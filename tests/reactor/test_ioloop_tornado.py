@@ -141,6 +141,7 @@ def test_older_names_of_the_current_loop(loop: IOLoop) -> None:
     assert IOLoop.current(instance=False) is None
     loop.install()
     assert IOLoop.current(instance=False) is loop
+    assert not loop.running()
 
 
 def test_run_sync_takes_what_a_coroutine_may_yield(loop: IOLoop) -> None:

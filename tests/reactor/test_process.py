@@ -419,7 +419,7 @@ def test_without_a_process_descriptor_a_thread_waits(
         add_handler = loop.add_handler
 
         def refuse(fd: Any, handler: Any, events: int) -> None:
-            if os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[pidfd]":
+            if os.readlink(f"/proc/self/fd/{loop.split_fd(fd)[0]}") == "anon_inode:[pidfd]":
                 raise ValueError("too high")
             add_handler(fd, handler, events)
 
@@ -435,6 +435,23 @@ def test_without_a_process_descriptor_a_thread_waits(
         assert await waiting == 3
 
     run(loop, main())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # which is what it is
+@pytest.mark.parametrize("all_fds", [True, False])
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_a_loop_that_ends_before_the_process(backend: str, all_fds: bool) -> None:
+    """Its process descriptor goes with it, at the latest with the object."""
+    gc.collect()
+    with nothing_left_open():
+        loop = IOLoop(usable(backend), make_current=False)
+        child = Subprocess([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, io_loop=loop)
+        child.wait_for_exit()
+        process = child.proc
+        loop.close(all_fds=all_fds)
+        del child, loop
+        gc.collect()
+        process.communicate(b"\n")
 
 
 def test_a_program_that_cannot_be_started(loop: IOLoop) -> None:

@@ -21,7 +21,7 @@ from pollux.netutil import add_accept_handler, bind_sockets, bind_unix_socket, s
 from pollux.poller import READ
 from pollux.tcpserver import TCPServer
 from pollux.testing.descriptors import OPEN_FILES, nothing_left_open
-from tests.reactor.loops import BACKENDS
+from tests.reactor.loops import BACKENDS, usable
 from tests.reactor.streams import asynchronous, backend_loop, turns
 
 loop = pytest.fixture(params=list(BACKENDS))(backend_loop)
@@ -103,6 +103,20 @@ def test_a_listener_that_cannot_be_watched_costs_no_descriptor(loop: IOLoop) -> 
     assert len(os.listdir(OPEN_FILES)) == before
     loop.remove_handler(sock)
     sock.close()
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_a_loop_that_ends_before_its_listener(backend: str) -> None:
+    """The reserve descriptor goes with it."""
+    gc.collect()
+    with nothing_left_open():
+        loop = IOLoop(usable(backend), make_current=False)
+        (sock,) = bind_sockets(0, "127.0.0.1")
+        add_accept_handler(sock, lambda connection, address: None, loop)
+        loop.close()
+        sock.close()
+        del loop
+        gc.collect()
 
 
 def test_sockets_of_which_one_cannot_be_watched_are_all_closed(loop: IOLoop) -> None:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from types import TracebackType
 from typing import Any
 
+from pollux.concurrent import failing
 from pollux.gen.convert import Exceptions, multi_future, new_future
 from pollux.gen.keys import Keys, YieldPoint, result_of_call
-from pollux.stack_context import ExceptionStackContext
 
 
 class Callback(YieldPoint):
@@ -154,12 +153,6 @@ def Task(func: Callable[..., object], *args: Any, **kwargs: Any) -> asyncio.Futu
         if not future.done():
             future.set_result(result_of_call(args, kwargs))
 
-    def handle(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> bool:
-        if future.done() or not isinstance(error, Exception):
-            return False
-        future.set_exception(error)
-        return True
-
-    with ExceptionStackContext(handle):
+    with failing(future):
         func(*args, callback=callback, **kwargs)
     return future
