@@ -184,7 +184,10 @@ class BaseIOStream(RawStream):
             raise AssertionError("Already reading: await the read that is pending before deliver_to()")
         super().deliver_to(consumer)
         if self._buffer:
-            self._deliver(consumer, self._buffer.everything())
+            try:
+                consumer(self._buffer.everything())
+            except BaseException as error:
+                self._consumer_failed(error)
 
     def set_close_callback(self, callback: Callable[[], object] | None) -> None:
         """See `RawStream.set_close_callback`. While nobody reads and nothing is buffered, the peer's end is watched
@@ -233,17 +236,7 @@ class BaseIOStream(RawStream):
         self._waiter = waiter
         if self._events & READ or self._connecting:
             return
-        try:
-            data = self._recv(self.read_chunk_size)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self.close(error)
-            if not self._is_connreset(error):
-                raise
-            return
-        else:
-            self._received(data)
+        self._handle_read(at_once=True)
         if self.reading():
             self._want(self._events | READ)
         else:
@@ -263,8 +256,11 @@ class BaseIOStream(RawStream):
         else:
             fail(waiter, StreamClosedError(self.error))
 
-    def _handle_read(self) -> None:
-        """Read a chunk for the read that is pending; without one, only to learn whether the peer closes."""
+    def _handle_read(self, at_once: bool = False) -> None:
+        """Read a chunk for the read that is pending; without one, only to learn whether the peer closes.
+
+        :param at_once: called by the read itself, which raises what would otherwise be logged.
+        """
         waiter = self._waiter
         if waiter is None or waiter.done():
             if waiter is not None:
@@ -274,20 +270,12 @@ class BaseIOStream(RawStream):
                 self._want(self._events & ~READ)
                 return
         try:
-            data = self._recv(self.read_chunk_size)
+            data = self._io.recv(self.read_chunk_size)
         except BlockingIOError:
             return
         except OSError as error:
-            if waiter is None and error.errno in _NOT_CONNECTED:
-                self._want(self._events & ~READ)
-                return
-            if not self._is_connreset(error):
-                gen_log.warning("error on read: %s", error)
-            self.close(error)
+            self._read_failed(error, at_once)
             return
-        self._received(data)
-
-    def _received(self, data: bytes) -> None:
         if not data:
             self.close()
             return
@@ -304,8 +292,19 @@ class BaseIOStream(RawStream):
             self.close(error)
         else:
             if answer is not None:
-                waiter, self._waiter = self._waiter, None
+                self._waiter = None
                 waiter.set_result(answer)  # type: ignore[union-attr]  # there is no answer without a read
+
+    def _read_failed(self, error: OSError, at_once: bool) -> None:
+        if self._waiter is None and error.errno in _NOT_CONNECTED:
+            self._want(self._events & ~READ)
+            return
+        reset = self._is_connreset(error)
+        if not reset and not at_once:
+            gen_log.warning("error on read: %s", error)
+        self.close(error)
+        if not reset and at_once:
+            raise error
 
     def _unsatisfiable(self, error: UnsatisfiableReadError, callback: Callable[..., Any] | None) -> Future[Any]:
         """The buffer already holds more than a new read allows."""
@@ -368,7 +367,7 @@ class BaseIOStream(RawStream):
             )
         if self._write_buffer is None:
             try:
-                sent = self._send(data) if data else 0
+                sent = self._io.send(data) if data else 0
             except BlockingIOError:
                 sent = 0
             except OSError as error:

@@ -73,6 +73,16 @@ def _ended(data: bytes) -> None:
     """Stands for a consumer that was told of the end."""
 
 
+class _Hooks:
+    """`recv` and `send` of a stream that has its own way to read and write."""
+
+    __slots__ = ("recv", "send")
+
+    def __init__(self, stream: RawStream) -> None:
+        self.recv = stream._recv
+        self.send = stream._send
+
+
 class RawStream:
     """What HTTP needs of a stream.
 
@@ -81,8 +91,8 @@ class RawStream:
 
     __slots__ = (
         "__dict__", "__weakref__", "_close_callback", "_closed", "_connecting", "_consumer", "_drain_callback",
-        "_drained", "_events", "_progress", "_registered", "_write_buffer", "_write_waiters", "callbacks_waiting",
-        "error", "io_loop", "read_chunk_size",
+        "_drained", "_events", "_io", "_progress", "_registered", "_write_buffer", "_write_waiters",
+        "callbacks_waiting", "error", "io_loop", "read_chunk_size",
     )  # fmt: skip
 
     def __init_subclass__(cls) -> None:
@@ -99,6 +109,7 @@ class RawStream:
         self.callbacks_waiting = 0  # scheduled by `pollux.waiters`, and not yet called
         self._closed = False
         self._connecting = False  # connect or handshake is under way: writes are kept, reads wait
+        self._io: Any = _Hooks(self)  # has `recv` and `send`; a plain socket is its own
         self._events = 0
         self._registered = False
         self._consumer: Consumer | None = None
@@ -136,7 +147,7 @@ class RawStream:
         return None
 
     def _recv(self, size: int) -> bytes:
-        """Read as `socket.recv` does: `BlockingIOError` if there is nothing now. The stream reads by this alone."""
+        """Read as `socket.recv` does: `BlockingIOError` if there is nothing now."""
         buffer = bytearray(size)
         count = self.read_from_fd(buffer)
         if count is None:
@@ -145,7 +156,10 @@ class RawStream:
 
     def _send(self, data: bytes | memoryview) -> int:
         """Write as `socket.send` does: `BlockingIOError` if nothing can be written now."""
-        return self.write_to_fd(memoryview(data))
+        sent = self.write_to_fd(memoryview(data))
+        if not sent and data:
+            raise BlockingIOError
+        return sent
 
     def _is_connreset(self, error: BaseException) -> bool:
         """Return whether `error` only says that the connection has gone."""
@@ -175,15 +189,12 @@ class RawStream:
         if not self._closed and self._consumer not in (None, _ended):
             self._want(self._events | READ)
 
-    def _deliver(self, consumer: Consumer, data: bytes) -> None:
-        try:
-            consumer(data)
-        except (SystemExit, KeyboardInterrupt):
+    def _consumer_failed(self, error: BaseException) -> None:
+        if isinstance(error, SystemExit | KeyboardInterrupt):
             self.close()
-            raise
-        except BaseException as error:
-            app_log.error("Exception in the consumer of %r, closing it", self, exc_info=True)
-            self.close(error)
+            raise error
+        app_log.error("Exception in the consumer of %r, closing it", self, exc_info=error)
+        self.close(error)
 
     # Writing
 
@@ -196,7 +207,7 @@ class RawStream:
             if self._closed:
                 return True
             try:
-                sent = self._send(data)
+                sent = self._io.send(data)
             except BlockingIOError:
                 sent = 0
             except OSError as error:
@@ -247,7 +258,7 @@ class RawStream:
         if buffer:
             try:
                 with buffer.head() as part:
-                    sent = self._send(part)
+                    sent = self._io.send(part)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -301,7 +312,7 @@ class RawStream:
             self.io_loop.remove_handler(self.fileno())
         self._events = 0
         self.close_fd()
-        self._consumer = self._write_buffer = self._drain_callback = None
+        self._io = self._consumer = self._write_buffer = self._drain_callback = None
         self._fail_waiters()
         callback, self._close_callback = self._close_callback, None
         if callback is not None:
@@ -395,7 +406,7 @@ class RawStream:
                 self._handle_read()
             else:
                 try:
-                    data = self._recv(self.read_chunk_size)
+                    data = self._io.recv(self.read_chunk_size)
                 except BlockingIOError:
                     return
                 except OSError as error:
@@ -404,7 +415,10 @@ class RawStream:
                 if not data:
                     self._want(self._events & ~READ)
                     self._consumer = _ended
-                self._deliver(consumer, data)
+                try:
+                    consumer(data)
+                except BaseException as error:
+                    self._consumer_failed(error)
         elif events & ERROR:
             # Nobody reads, and the connection is gone: without closing, a level-triggered poller would report it for
             # ever.

@@ -139,6 +139,14 @@ class ReadBuffer:
                     f"Reached maximum read buffer size: {len(data)} bytes, max_buffer_size is {self._limit}"
                 )
             return self._try()
+        delimiter = self._delimiter
+        if (
+            delimiter is not None
+            and self._max_bytes is None
+            and 0 <= chunk.find(delimiter) == len(chunk) - len(delimiter)
+        ):
+            self._delimiter = None
+            return chunk  # one line: as most come, and worth a call less
         end = self._end(chunk)
         if end == len(chunk) and self._into is None:
             self._delimiter = self._regex = self._count = None

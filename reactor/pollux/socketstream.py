@@ -15,7 +15,7 @@ import os
 import socket
 from asyncio import Future
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pollux.basestream import BaseIOStream, promised
 from pollux.poller import WRITE
@@ -42,6 +42,8 @@ class IOStream(BaseIOStream):
 
     __slots__ = ("_connect_waiter", "socket")
 
+    _direct: ClassVar[bool] = True  # nobody has overridden how it reads and writes: no call between us and the socket
+
     def __init__(
         self,
         socket: socket.socket,
@@ -52,7 +54,13 @@ class IOStream(BaseIOStream):
         self.socket: Any = socket  # None once closed. Any: checked by `closed()`, not on every access
         self._connect_waiter: Waiter | None = None
         super().__init__(max_buffer_size, read_chunk_size, max_write_buffer_size)
+        if self._direct:
+            self._io = socket
         socket.setblocking(False)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._direct = cls.read_from_fd is IOStream.read_from_fd and cls.write_to_fd is IOStream.write_to_fd
 
     def fileno(self) -> Any:
         """Return the socket, as Tornado does; None once closed."""
@@ -84,12 +92,6 @@ class IOStream(BaseIOStream):
         except OSError as error:  # somebody else has closed it
             return error
         return OSError(number, os.strerror(number)) if number else None
-
-    def _recv(self, size: int) -> bytes:
-        return self.socket.recv(size)  # type: ignore[no-any-return]
-
-    def _send(self, data: bytes | memoryview) -> int:
-        return self.socket.send(data)  # type: ignore[no-any-return]
 
     def set_nodelay(self, value: bool) -> None:
         """Switch Nagle's algorithm off (True) or on, where the socket is a TCP one (tcp(7), TCP_NODELAY)."""

@@ -388,10 +388,10 @@ async def test_an_error_of_another_kind(loop: IOLoop, caplog: pytest.LogCaptureF
     class Broken(IOStream):
         broken = False
 
-        def _recv(self, size: int) -> bytes:
+        def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
             if self.broken:
                 raise OSError(5, "Input/output error")
-            return super()._recv(size)
+            return super().read_from_fd(buf)
 
     with socket_pair() as (ours, _):
         stream = Broken(ours)
