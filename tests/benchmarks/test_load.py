@@ -1,5 +1,6 @@
 """Both load generators, and the check of the first answer, against small real servers of every kind."""
 
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
