@@ -49,6 +49,9 @@ class BaseIOStream(RawStream):
     with the result, and not at all if the stream closes first. All errors that end a read or write reach it as
     `StreamClosedError`, whose `real_error` is also the stream's `error`.
 
+    Tornado 2 to 5 have the callback as the second argument of reads and of `connect`, where Tornado 6 has others. It is
+    taken there, too.
+
     :param max_buffer_size: the most bytes that are held unread; default `MAX_BUFFER_SIZE`, 100 MiB.
     :param read_chunk_size: the most bytes that are read at a time; default `READ_CHUNK_SIZE`, 64 KiB, and never more
         than half of `max_buffer_size`.
@@ -87,6 +90,8 @@ class BaseIOStream(RawStream):
         buffer = self._buffer
         if buffer is None or self._waiter is not None:
             buffer = self._idle_buffer()
+        if max_bytes is not None and callable(max_bytes):
+            max_bytes, callback = callback, max_bytes  # type: ignore[assignment]
         try:
             answer = buffer.until(delimiter, max_bytes)
         except UnsatisfiableReadError as error:
@@ -104,6 +109,8 @@ class BaseIOStream(RawStream):
         Give `max_bytes` if the expression is unbounded or looks ahead: see `pollux.readbuffer`.
         """
         buffer = self._idle_buffer()
+        if max_bytes is not None and callable(max_bytes):
+            max_bytes, callback = callback, max_bytes  # type: ignore[assignment]
         try:
             answer = buffer.until_regex(regex, max_bytes)
         except UnsatisfiableReadError as error:
@@ -126,6 +133,8 @@ class BaseIOStream(RawStream):
         buffer = self._buffer
         if buffer is None or self._waiter is not None:
             buffer = self._idle_buffer()
+        if partial and callable(partial):
+            partial, callback, streaming_callback = False, partial, streaming_callback or callback  # type: ignore[assignment]
         if streaming_callback is None:
             return self._begin(buffer.count(num_bytes, partial), callback)
         answer = buffer.count(num_bytes, partial=True)
@@ -141,6 +150,8 @@ class BaseIOStream(RawStream):
         `buf` is written to when all is here, not before.
         """
         buffer = self._idle_buffer()
+        if callable(partial):
+            partial, callback = bool(callback), partial  # type: ignore[assignment]
         view = memoryview(buf).cast("B")
         if view.readonly:
             raise TypeError(f"read_into: expected a buffer that can be written to, got {type(buf).__name__}")

@@ -112,6 +112,8 @@ class IOStream(BaseIOStream):
         :raises StreamClosedError: from the Future: it failed; `real_error` says why. The stream is closed.
         :raises RuntimeError: `connect` was called before.
         """
+        if callable(server_hostname):
+            server_hostname, callback = callback, server_hostname  # type: ignore[unreachable]
         self._check_open()
         if self._connecting:
             raise RuntimeError("connect() was called already: wait for what it returned")

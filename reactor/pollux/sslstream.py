@@ -166,6 +166,8 @@ class SSLIOStream(IOStream):
         :raises OSError: from the Future: connecting (ConnectionRefusedError, ...) or the handshake failed
             (`ssl.SSLCertVerificationError`, ...). The stream is closed. Else as `IOStream.connect`.
         """
+        if callable(server_hostname):
+            server_hostname, callback = callback, server_hostname  # type: ignore[unreachable]
         self._server_hostname = server_hostname
         super().connect(address)
         return self.wait_for_handshake(callback)

@@ -78,6 +78,47 @@ async def test_each_callback(loop: IOLoop) -> None:
 
 
 @asynchronous
+async def test_the_callback_as_second_argument(loop: IOLoop) -> None:
+    """Where Tornado 2 to 5 have it, and Tornado 6 something else."""
+    with stream_pair() as (first, peer):
+        stream: Any = first
+        calls, pieces = Calls(), Calls()
+        reads: list[tuple[Callable[[], object], object]] = [
+            (lambda: stream.read_until(b"\n", calls), b"abc\n"),
+            (lambda: stream.read_until(b"\n", calls, 4), b"abc\n"),
+            (lambda: stream.read_until_regex(rb"\n", calls), b"abc\n"),
+            (lambda: stream.read_until_regex(rb"\n", calls, 4), b"abc\n"),
+            (lambda: stream.read_bytes(4, calls), b"abc\n"),
+            (lambda: stream.read_bytes(4, calls, pieces), b""),
+            (lambda: stream.read_bytes(4, calls, streaming_callback=pieces), b""),
+        ]
+        for start, expected in reads:
+            calls.made.clear()
+            assert start() is None
+            await peer.write(b"abc\n")
+            await calls.until(1)
+            assert calls.made == [expected]
+        assert pieces.made == [b"abc\n", b"abc\n"]
+        await peer.write(b"abcd")
+        for size, partial, filled in ((3, False, 3), (9, True, 1)):
+            calls.made.clear()
+            assert stream.read_into(bytearray(size), calls, partial) is None
+            await calls.until(1)
+            assert calls.made == [filled]
+
+
+@asynchronous
+async def test_connect_takes_the_callback_as_second_argument(loop: IOLoop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream: Any = IOStream(socket.socket())
+        calls = Calls()
+        assert stream.connect(listener.getsockname(), calls) is None
+        await calls.until(1)
+        assert calls.made == [()]
+        stream.close()
+
+
+@asynchronous
 async def test_connect_calls_back_without_arguments(loop: IOLoop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stream = IOStream(socket.socket())

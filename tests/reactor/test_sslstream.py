@@ -461,3 +461,18 @@ async def test_wait_for_handshake_calls_back(loop: IOLoop) -> None:
         await called.wait()
         assert calls == [()]
         assert not server.closed()
+
+
+@asynchronous
+async def test_connect_takes_the_callback_as_second_argument(loop: IOLoop) -> None:
+    """As in Tornado 2 to 5, with the name behind it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream: Any = SSLIOStream(socket.socket(), ssl_options=client_context())
+        called = asyncio.Event()
+        assert stream.connect(listener.getsockname(), called.set, "localhost") is None
+        peer, _ = listener.accept()
+        server = SSLIOStream(server_context().wrap_socket(peer, server_side=True, do_handshake_on_connect=False))
+        await called.wait()
+        assert stream.socket.getpeercert()["subjectAltName"] == (("DNS", "localhost"),)
+        stream.close()
+        server.close()
