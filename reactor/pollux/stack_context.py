@@ -154,7 +154,7 @@ def wrap(function: Function) -> Function:
         return function
     if type(function.func if isinstance(function, partial) else function) is _Wrapped:
         return function
-    return _Wrapped(function, _active(contexts))  # type: ignore[return-value]  # called alike, which is what counts
+    return _Wrapped(function, still_active(contexts))  # type: ignore[return-value]  # called alike, which is what counts
 
 
 def run_with_stack_context(context: StackContext | NullContext, func: Callable[[], T]) -> T | None:
@@ -179,7 +179,7 @@ class _Wrapped:
         self._contexts = contexts
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        contexts = self._contexts = _active(self._contexts)
+        contexts = self._contexts = still_active(self._contexts)
         token = entered.set(contexts)
         try:
             return _run(contexts, 0, self._function, args, kwargs)
@@ -198,7 +198,7 @@ def _run(contexts: Contexts, depth: int, function: Callable[..., Any], args: Any
         return _run(contexts, depth + 1, function, args, kwargs)
 
 
-def _active(contexts: Contexts) -> Contexts:
+def still_active(contexts: Contexts) -> Contexts:
     """Return `contexts` itself if none was deactivated."""
     for context in contexts:
         if not context.active:

@@ -27,21 +27,10 @@ from pollux.gen.errors import LeakedCallbackError, Return
 from pollux.gen.keys import Keys
 from pollux.gen.points import has_points
 from pollux.log import app_log
-from pollux.stack_context import (
-    Contexts,
-    ExceptionStackContext,
-    StackContext,
-    StackContextInconsistentError,
-    entered,
-    wrap,
-)
+from pollux.stack_context import ExceptionStackContext, StackContextInconsistentError, entered, still_active, wrap
 
 if TYPE_CHECKING:
     from pollux.ioloop import IOLoop
-
-
-def _active(contexts: Contexts | None) -> list[StackContext]:
-    return [context for context in contexts or () if context.active]
 
 
 class Runner(asyncio.Future[Any]):
@@ -122,7 +111,7 @@ class Runner(asyncio.Future[Any]):
         """
         found = entered.get()
         if found is not self._entered:
-            if _active(found) != _active(self._entered):
+            if still_active(found or ()) != still_active(self._entered or ()):
                 return self._failed(
                     StackContextInconsistentError(
                         f"yielded {future!r} inside a `with StackContext` block, which would stay entered while others "
