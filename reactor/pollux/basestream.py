@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from pollux.ioloop import IOLoop
 from pollux.log import gen_log
 from pollux.poller import READ, WRITE
 from pollux.rawstream import Consumer, RawStream, StreamClosedError
@@ -56,6 +57,7 @@ class BaseIOStream(RawStream):
     :param read_chunk_size: the most bytes that are read at a time; default `READ_CHUNK_SIZE`, 64 KiB, and never more
         than half of `max_buffer_size`.
     :param max_write_buffer_size: the most bytes that are held unsent, for `write`; default None, without limit.
+    :param io_loop: where it lives (up to Tornado 4, also in the place of `max_buffer_size`); None: the current loop.
     """
 
     __slots__ = ("_buffer", "_until_close", "_waiter", "_written", "max_buffer_size", "max_write_buffer_size")
@@ -65,14 +67,17 @@ class BaseIOStream(RawStream):
         max_buffer_size: int | None = None,
         read_chunk_size: int | None = None,
         max_write_buffer_size: int | None = None,
+        io_loop: IOLoop | None = None,
     ) -> None:
+        if isinstance(max_buffer_size, IOLoop):
+            max_buffer_size, io_loop = None, max_buffer_size  # type: ignore[unreachable]
         self.max_buffer_size = max_buffer_size or MAX_BUFFER_SIZE
         self.max_write_buffer_size = max_write_buffer_size
         self._buffer: ReadBuffer | None = None  # made by the first read
         self._waiter: Waiter | None = None  # who waits for the pending read
         self._until_close = False  # that read ends when the stream closes
         self._written: Future[None] | None = None  # done: of all writes that left at once
-        super().__init__(max(1, min(read_chunk_size or READ_CHUNK_SIZE, self.max_buffer_size // 2)))
+        super().__init__(max(1, min(read_chunk_size or READ_CHUNK_SIZE, self.max_buffer_size // 2)), io_loop)
 
     # Reading by Tornado's names
 

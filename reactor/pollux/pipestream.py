@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from pollux.basestream import BaseIOStream
+
+if TYPE_CHECKING:
+    from pollux.ioloop import IOLoop
 
 
 class PipeIOStream(BaseIOStream):
     """A stream over a descriptor, for reading or writing as it was opened; it owns the descriptor from now on.
 
     :param fd: a number, as of `os.pipe`. Made non-blocking here.
-    :param max_buffer_size: these three: see `BaseIOStream`.
+    :param max_buffer_size: these four: see `BaseIOStream`.
     :raises TypeError: `fd` is no integer: give `file.fileno()`, of a file that nobody else closes.
     :raises OSError: it is not open.
     """
@@ -32,12 +36,13 @@ class PipeIOStream(BaseIOStream):
         max_buffer_size: int | None = None,
         read_chunk_size: int | None = None,
         max_write_buffer_size: int | None = None,
+        io_loop: IOLoop | None = None,
     ) -> None:
         if not isinstance(fd, int):
             raise TypeError(f"PipeIOStream: expected the number of a descriptor, got {fd!r}")
         self.fd = fd
         self._was_blocking = os.get_blocking(fd)
-        super().__init__(max_buffer_size, read_chunk_size, max_write_buffer_size)
+        super().__init__(max_buffer_size, read_chunk_size, max_write_buffer_size, io_loop)
         if self._was_blocking:
             os.set_blocking(fd, False)
 

@@ -87,6 +87,7 @@ class RawStream:
     """What HTTP needs of a stream.
 
     :param read_chunk_size: bytes: the most that one delivery brings.
+    :param io_loop: where it lives; None means the current loop.
     """
 
     __slots__ = (
@@ -102,8 +103,8 @@ class RawStream:
             if shortcut not in vars(owner):
                 setattr(cls, shortcut, getattr(RawStream, shortcut))
 
-    def __init__(self, read_chunk_size: int) -> None:
-        self.io_loop = IOLoop.current()
+    def __init__(self, read_chunk_size: int, io_loop: IOLoop | None = None) -> None:
+        self.io_loop = io_loop or IOLoop.current()
         self.read_chunk_size = read_chunk_size
         self.error: BaseException | None = None
         self.callbacks_waiting = 0  # scheduled by `pollux.waiters`, and not yet called

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import ssl
     from typing import Self
 
+    from pollux.ioloop import IOLoop
     from pollux.sslstream import SSLIOStream
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class IOStream(BaseIOStream):
     """A stream over a non-blocking socket; it owns the socket from now on.
 
     :param socket: connected, or to be connected by `connect`; made non-blocking here.
-    :param max_buffer_size: these three: see `BaseIOStream`.
+    :param max_buffer_size: these four: see `BaseIOStream`.
     """
 
     __slots__ = ("_connect_waiter", "socket")
@@ -50,10 +51,11 @@ class IOStream(BaseIOStream):
         max_buffer_size: int | None = None,
         read_chunk_size: int | None = None,
         max_write_buffer_size: int | None = None,
+        io_loop: IOLoop | None = None,
     ) -> None:
         self.socket: Any = socket  # None once closed. Any: checked by `closed()`, not on every access
         self._connect_waiter: Waiter | None = None
-        super().__init__(max_buffer_size, read_chunk_size, max_write_buffer_size)
+        super().__init__(max_buffer_size, read_chunk_size, max_write_buffer_size, io_loop)
         if self._direct:
             self._io = socket
         socket.setblocking(False)
@@ -208,6 +210,7 @@ class IOStream(BaseIOStream):
             self.read_chunk_size,
             self.max_write_buffer_size,
             handshake_timeout=handshake_timeout,
+            io_loop=self.io_loop,
         )
         stream.set_close_callback(callback)
         future = stream.wait_for_handshake()

@@ -40,6 +40,8 @@ from pollux.writebuffer import JOINED_SIZE
 if TYPE_CHECKING:
     from typing import Self
 
+    from pollux.ioloop import IOLoop
+
 
 @lru_cache(maxsize=2)
 def default_context(server_side: bool) -> ssl.SSLContext:
@@ -52,7 +54,7 @@ class SSLIOStream(IOStream):
 
     :param socket: connected and wrapped (`ssl.SSLContext.wrap_socket(..., do_handshake_on_connect=False)`): the
         handshake begins in the next iteration; or a plain one that `connect` is to connect and wrap.
-    :param max_buffer_size: these three: see `BaseIOStream`.
+    :param max_buffer_size: these three and `io_loop`: see `BaseIOStream`.
     :param ssl_options: for `connect`: a context, or a dict as `pollux.netutil.ssl_options_to_context` takes it.
         Default: verify with the system's authorities.
     :param handshake_timeout: seconds, default `HANDSHAKE_TIMEOUT`, 60. The stream is then closed with a `TimeoutError`.
@@ -72,6 +74,7 @@ class SSLIOStream(IOStream):
         max_write_buffer_size: int | None = None,
         ssl_options: Mapping[str, Any] | ssl.SSLContext | None = None,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        io_loop: IOLoop | None = None,
     ) -> None:
         wrapped = isinstance(socket, ssl.SSLSocket)
         if not wrapped and _is_connected(socket):
@@ -86,7 +89,7 @@ class SSLIOStream(IOStream):
         self._handshake_waiter: Waiter | None = None
         self._secure = False  # the handshake is done
         self._crossed = False  # a read waits for WRITE, or a write for READ
-        super().__init__(socket, max_buffer_size, read_chunk_size, max_write_buffer_size)
+        super().__init__(socket, max_buffer_size, read_chunk_size, max_write_buffer_size, io_loop)
         if wrapped:
             self._begin_connecting()
             self._begin_handshake()

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from pollux import IOLoop
+from pollux.basestream import MAX_BUFFER_SIZE
 from pollux.errors import FdLimitError
-from pollux.iostream import BaseIOStream, IOStream, PipeIOStream, StreamBufferFullError, StreamClosedError
+from pollux.iostream import BaseIOStream, IOStream, PipeIOStream, SSLIOStream, StreamBufferFullError, StreamClosedError
 from pollux.testing.descriptors import files_allowed, fill, refusing_address, reset, socket_pair, tcp_pair
 from pollux.writebuffer import JOIN_BELOW, JOINED_SIZE, WriteBuffer
 from tests.reactor.loops import BACKENDS
@@ -366,6 +367,32 @@ async def test_closing_while_connecting(loop: IOLoop) -> None:
         await turns(2)
         assert not cancelled.closed()
         cancelled.close()
+
+
+def test_a_stream_on_a_loop_that_is_not_the_current_one(loop: IOLoop) -> None:
+    """As Tornado had it up to version 4: by name, or as the second argument."""
+    current = IOLoop(loop.backend, make_current=True)
+    reader, writer = os.pipe()
+    with tcp_pair() as (ours, theirs):
+        positional: Any = IOStream
+        streams: list[Any] = [positional(ours, loop), IOStream(theirs, io_loop=loop)]
+        streams += [PipeIOStream(reader, io_loop=loop), PipeIOStream(writer, 100, io_loop=loop)]
+        streams.append(SSLIOStream(socket.socket(), io_loop=loop))
+        assert {stream.io_loop for stream in streams} == {loop}
+        assert streams[0].max_buffer_size == MAX_BUFFER_SIZE
+        got: list[bytes] = []
+
+        def on_line(line: bytes) -> None:
+            got.append(line)
+            loop.stop()
+
+        streams[0].read_until(b"\n", on_line)
+        streams[1].write(b"line\n")
+        loop.start()
+        assert got == [b"line\n"]
+        for stream in streams:
+            stream.close()
+    current.close()
 
 
 # Streams of one's own

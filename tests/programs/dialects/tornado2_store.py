@@ -78,7 +78,7 @@ class Client:
 
     def __init__(self, address, done):
         self.done = wrap(done)
-        self.stream = IOStream(socket.socket())
+        self.stream = IOStream(socket.socket(), io_loop=IOLoop.instance())
         self.stream.connect(address, self.on_connect)
 
     def on_connect(self):
