@@ -7,6 +7,8 @@ import base64
 import contextvars
 import datetime
 import gzip
+import subprocess
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -548,3 +550,27 @@ def test_blocking_client(web: Web) -> None:
     http.close()
     http.close()
     assert IOLoop.current() is web.loop
+
+
+def test_blocking_client_and_command(web: Web) -> None:
+    """Each in a process of its own, as there is a loop at work here."""
+    script = (
+        "import sys; from pollux_http import HTTPClient; c = HTTPClient(); print(c.fetch(sys.argv[1]).body); c.close()"
+    )
+
+    async def output(*arguments: str) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-X", "dev", "-W", "error", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        assert (process.returncode, err) == (0, b"")
+        return out
+
+    async def main() -> None:
+        async with origin(None, OK) as server:
+            assert await output("-c", script, server.url) == b"b'ok'\n"
+            assert await output("-m", "pollux_http.httpclient", server.url) == b"ok"
+            shown = await output("-m", "pollux_http.httpclient", "--print_headers", "--no-print_body", server.url)
+            assert shown == b"Content-Length: 2\n\n"
+
+    web.run(main())

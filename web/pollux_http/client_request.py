@@ -54,7 +54,7 @@ class HTTPRequest:
     :raises ValueError: both `body` and `body_producer` are given.
     """
 
-    _headers: HTTPHeaders | dict[str, str]
+    _headers: HTTPHeaders | dict[str, str] | None
     _DEFAULTS: ClassVar[dict[str, Any]] = {
         "connect_timeout": 20.0,
         "request_timeout": 20.0,
@@ -102,14 +102,14 @@ class HTTPRequest:
         decompress_response: bool | None = None,
         ssl_options: Mapping[str, Any] | ssl.SSLContext | None = None,
     ) -> None:
-        self.headers = headers
+        self._headers = headers  # type: ignore[assignment]  # any mapping will do
         if if_modified_since is not None:
             self.headers["If-Modified-Since"] = _http_date(if_modified_since)
         if body is not None and body_producer is not None:
             raise ValueError("HTTPRequest: body and body_producer exclude each other, got both")
         self.url = url
         self.method = method
-        self.body = body
+        self._body = body.encode() if isinstance(body, str) else body
         self.auth_username = auth_username
         self.auth_password = auth_password
         self.auth_mode = auth_mode
@@ -142,11 +142,18 @@ class HTTPRequest:
     @property
     def headers(self) -> HTTPHeaders | dict[str, str]:
         """The header fields, to be changed at will until `fetch`; what `fetch` adds is not added here."""
+        if self._headers is None:
+            self._headers = HTTPHeaders()
         return self._headers
 
     @headers.setter
     def headers(self, value: Mapping[str, str] | HTTPHeaders | None) -> None:
-        self._headers = HTTPHeaders() if value is None else value  # type: ignore[assignment]  # any mapping will do
+        self._headers = value  # type: ignore[assignment]  # as in the constructor
+
+    @property
+    def given_headers(self) -> HTTPHeaders | dict[str, str] | None:
+        """The header fields, None if there never were any: most requests have none."""
+        return self._headers
 
     @property
     def body(self) -> bytes | None:

@@ -79,7 +79,7 @@ def request_head(request: HTTPRequest, settings: Settings, target: Target, proxy
     """
     check_method(request, settings)
     agent = settings.user_agent
-    given = request.headers
+    given = request.given_headers
     user = target.user
     if user is None and settings.auth_username is not None:
         user = settings.auth_username, settings.auth_password or ""
