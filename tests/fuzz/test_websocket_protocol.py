@@ -2,7 +2,8 @@
 
 Invariant: whatever comes, in whatever pieces, `feed` makes messages of it, Pings and Pongs, and at most one end: a
 Close whose code may be sent, or a Failure with 1002, 1007 or 1009 that can be sent as a Close. It raises nothing, no
-message is above the limit, and how the bytes were cut changes nothing.
+message is above the limit, and how the bytes were cut changes nothing, but for this: of two faults in one compressed
+message (no DEFLATE, no UTF-8, too big) either may be met first.
 
 `python -m tests.fuzz.test_websocket_protocol 1000000 [SEED]` runs that many inputs.
 """
@@ -103,6 +104,16 @@ def check(events: list[Event]) -> None:
                 assert event.code is None or may_be_sent(event.code)
 
 
+def comparable(events: list[Event], is_compressed: bool) -> list[Any]:
+    """Leave out what may differ with the pieces: the words of a failure, and within compressed data which one it is."""
+    return [
+        ("failure", 1007 if is_compressed and event.code == 1009 else event.code)
+        if isinstance(event, Failure)
+        else event
+        for event in events
+    ]
+
+
 def examine(seed: int) -> int:
     """Check one input; return a number for the kind of end it had."""
     generator = random.Random(seed)
@@ -115,9 +126,10 @@ def examine(seed: int) -> int:
     data = an_input(generator, not is_client)
     whole = taken(make(), [data])
     check(whole)
-    assert taken(make(), pieces_of(data, generator)) == whole
-    if seed % 16 == 0:
-        assert taken(make(), [bytes([byte]) for byte in data]) == whole
+    for pieces in [pieces_of(data, generator), *([[bytes([byte]) for byte in data]] if seed % 16 == 0 else [])]:
+        events = taken(make(), pieces)
+        check(events)
+        assert comparable(events, agreement is not None) == comparable(whole, agreement is not None)
     last: Any = whole[-1] if whole else None
     return last.code if isinstance(last, Failure) else 1 if isinstance(last, Close) else 0
 

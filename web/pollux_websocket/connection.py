@@ -159,7 +159,9 @@ class Connection:
             if isinstance(event, str | bytes):
                 queue.append(event)
                 self._queued += len(event)
-            elif isinstance(event, Ping):
+                continue
+            self._work()  # what came before it is first
+            if isinstance(event, Ping):
                 if not self.is_closing:
                     self._send(self._protocol.control(PONG, event.payload))
                 self._call(self._endpoint and self._endpoint.on_ping, event.payload)
