@@ -172,29 +172,34 @@ def test_messages_wait_for_open(web: Web) -> None:
     web.run(main())
 
 
-def test_an_open_that_goes_on_and_on_learns_of_the_end(web: Web) -> None:
-    """It takes no messages, so neither they nor the Close wait for it."""
+@pytest.mark.parametrize("messages", [b"", frame(0x81, b"never taken")])
+def test_an_open_that_goes_on_and_on_learns_of_the_end(virtual_web: Web, messages: bytes) -> None:
+    """A Close does not wait for it; with messages before it, only up to the deadline."""
     log: list[Any] = []
+    web = virtual_web
 
     class Ticking(Recorder):
         async def open(self, path: str) -> None:
             try:
                 while True:
                     await self.write_message("tick")
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(1)
             except WebSocketClosedError:
                 self.log.append("told")
                 raise
 
     async def main() -> None:
         peer = await connect(web, serve(web, Ticking, log))
+        loop = asyncio.get_running_loop()
+        start = loop.time()
         assert (await peer.frame()).payload == b"tick"
-        await peer.send(frame(0x81, b"never taken") + closing(1000))
+        await peer.send(messages + closing(1000))
         while (got := await peer.frame()).first != 0x88:
             assert got.payload == b"tick"
+        assert loop.time() - start < (8 if messages else 1)
         await ended(log)
         while "told" not in log:
-            await asyncio.sleep(0)
+            await asyncio.sleep(1)
 
     web.run(main())
 

@@ -77,7 +77,7 @@ class Assembly:
             decoder.decode(piece, final)
         except UnicodeDecodeError:
             raise ViolationError(INVALID_DATA, "a text message is not UTF-8") from None
-        # ED A0 to ED BF begin surrogates. Python waits for the third byte, as there is an error handler that takes them.
+        # ED A0 to ED BF begin surrogates. Python waits for the third byte, as it has an error handler that takes them.
         pending = decoder.getstate()[0]
         if len(pending) == 2 and pending[0] == 0xED and pending[1] >= 0xA0:
             raise ViolationError(INVALID_DATA, "a text message is not UTF-8")

@@ -5,8 +5,8 @@ event: no Future, no Task, no timer, no event object.
 
 * Messages are dealt with one after the other: while a coroutine of the endpoint works on one, further ones wait, up to
   `QUEUED` and one read; then nothing more is read until it is done. Pings are answered meanwhile.
-* The end of what the peer sends, a Close or a failure, is dealt with when all before it is. An `open` that runs on
-  without taking messages does not delay it, and nothing does for longer than `close_timeout`.
+* The end of what the peer sends, a Close or a failure, is dealt with when all before it is. An `open` that takes no
+  messages does not delay it, and nothing does for longer than `close_timeout`.
 * What the peer does not read is kept up to `max_unsent`; beyond that it is cut off, for a Close would not get through.
 * The side that fails a connection ends its sending first and reads on for a moment: to close a socket with unread data
   resets it, and the reset may overtake the Close.
@@ -223,11 +223,11 @@ class Connection:
 
     def _settled(self) -> bool:
         """Return whether all that came before the end is dealt with."""
+        if self._queue:
+            return False
         if not self._running and not self._pull_only:
-            return not self._queue
-        if not self._pulled and (self._opening or self._pull_only):
             return True
-        return not self._queue and self._waiter is not None
+        return self._waiter is not None or (not self._pulled and (self._opening or self._pull_only))
 
     def _run(self, awaitable: Awaitable[Any]) -> None:
         self._running = True
