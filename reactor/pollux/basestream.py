@@ -101,6 +101,10 @@ class BaseIOStream(RawStream):
             answer = buffer.until(delimiter, max_bytes)
         except UnsatisfiableReadError as error:
             return self._unsatisfiable(error, callback)
+        if answer is None and callback is None and self._events & READ and self._consumer is None:
+            future: Future[bytes] = Future(loop=self.io_loop)  # as `_begin` does, without the call: lines are many
+            self._waiter = future
+            return future
         return self._begin(answer, callback)
 
     def read_until_regex(
