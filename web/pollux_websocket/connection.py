@@ -33,6 +33,7 @@ from pollux_websocket.frames import (
     INTERNAL_ERROR,
     PING,
     PONG,
+    SHORT_HEADS,
     TEXT,
     Close,
     Failure,
@@ -58,15 +59,17 @@ class Connection:
     :param pull_only: nobody but `read_message` takes messages.
     :param server: sweeps, and shuts down; None for a client.
     :ivar is_closing: nothing can be sent any more.
-    :ivar since: the beginning of the present state, for the server.
+    :ivar since: when it began, for the server.
+    :ivar short_heads: `frames.SHORT_HEADS` if that is how short messages are framed, else None.
+    :ivar done: a Future that is, for whoever need not wait; None until it is wanted (`make_done`).
     """
 
     __slots__ = (
-        "__weakref__", "_code", "_done", "_drained", "_ended", "_ending", "_endpoint", "_fast", "_on_message",
-        "_opening", "_options", "_over", "_paused", "_pinged", "_protocol", "_pull_only", "_pulled", "_queue",
-        "_queued", "_reason", "_running", "_server", "_stream", "_ticker", "_waiter", "_waiting_since", "_whole",
-        "_working", "is_closing", "since",
-    )  # fmt: skip  # fmt: skip
+        "__weakref__", "_code", "_drained", "_ended", "_ending", "_endpoint", "_fast", "_on_message", "_opening",
+        "_options", "_over", "_paused", "_pinged", "_protocol", "_pull_only", "_pulled", "_queue", "_queued",
+        "_reason", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working", "done",
+        "is_closing", "short_heads", "since", "stream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,9 +80,10 @@ class Connection:
         pull_only: bool = False,
         server: HTTPServer | None = None,
     ) -> None:
-        self._stream = stream
+        self.stream = stream
         self._protocol = protocol
         self._whole = protocol.whole
+        self.short_heads = None if protocol.is_client or protocol.deflater is not None else SHORT_HEADS
         self._endpoint: Any = endpoint  # None once the connection is over
         self._on_message = endpoint.on_message
         self._options = options
@@ -99,14 +103,13 @@ class Connection:
         self._over = False  # the endpoint was told
         self._code: int | None = None
         self._reason: str | None = None
-        self._done: asyncio.Future[None] | None = None  # for whoever need not wait
+        self.done: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None  # for whoever must
-        self._pinged = 0.0  # when the last Ping was sent; negative: that is answered
         self._waiting_since: float | None = None  # for the end of the connection, in one way or the other
         self._ticker: asyncio.TimerHandle | None = None
         self.is_closing = False
         self.since = stream.io_loop.time()
-        self._pinged = -self.since
+        self._pinged = -self.since  # when the last Ping was sent; negative: that is answered
 
     def start(self, opening: Awaitable[Any] | None = None, rest: bytes = b"") -> None:
         """Begin to receive.
@@ -114,7 +117,7 @@ class Connection:
         :param opening: messages wait until it is done.
         :param rest: what has come behind the handshake.
         """
-        stream = self._stream
+        stream = self.stream
         if self._server is not None:
             # The server has no word for it: it treats as a connection of its own what has `busy`, `since`, `close` and
             # `check_deadline`.
@@ -149,7 +152,7 @@ class Connection:
         if data:
             self._receive(data)
         else:
-            self._stream.close()  # without a Close, or after it
+            self.stream.close()  # without a Close, or after it
 
     def _receive(self, data: bytes) -> None:
         queue = self._queue
@@ -204,16 +207,16 @@ class Connection:
         self._working = False
         if not self._ended and self._ending is not None and self._settled():
             self._conclude(self._ending)
-        if self._stream.closed() and self._settled():
+        if self.stream.closed() and self._settled():
             self._end()
         full = self._queued >= QUEUED or (queue is not None and len(queue) >= QUEUED_MESSAGES)
         if full is not self._paused:
             self._paused = full
             if full:
-                self._stream.pause_reading()
+                self.stream.pause_reading()
             else:
                 self._pinged = -abs(self._pinged)  # its Pong may have waited in the kernel
-                self._stream.resume_reading()
+                self.stream.resume_reading()
         self._fast = not (queue or self._running or self._pull_only or self._waiter or self._ending or self._over)
 
     def _take(self, queue: deque[Message]) -> Message:
@@ -232,7 +235,7 @@ class Connection:
     def _run(self, awaitable: Awaitable[Any]) -> None:
         self._running = True
         self._fast = False
-        self._stream.io_loop.start_task(self._follow(awaitable))
+        self.stream.io_loop.start_task(self._follow(awaitable))
 
     async def _follow(self, awaitable: Awaitable[Any]) -> None:
         """Await what a callback has returned, then go on with the next message."""
@@ -261,7 +264,7 @@ class Connection:
             raise RuntimeError("read_message() was called already: await that first")
         self._pulled = True
         self._fast = False
-        future: asyncio.Future[Message | None] = self._stream.io_loop.create_future()
+        future: asyncio.Future[Message | None] = self.stream.io_loop.create_future()
         if self._queue:
             future.set_result(self._take(self._queue))
         elif self._over:
@@ -284,14 +287,14 @@ class Connection:
             raise WebSocketClosedError("the WebSocket connection is closed, or closing")
         protocol = self._protocol
         if len(payload) > JOINED_SIZE and protocol.deflater is None and not protocol.is_client:
-            self._stream.send(head(FIN | (BINARY if binary else TEXT), len(payload)))
-            sent = self._stream.send(payload)
+            self.stream.send(head(FIN | (BINARY if binary else TEXT), len(payload)))
+            sent = self.stream.send(payload)
         else:
             payload = protocol.message(payload, binary)
-            sent = self._stream.send(payload)
+            sent = self.stream.send(payload)
         if sent:
-            return self._done or self._make_done()
-        return self._wait_for_drain(len(payload))
+            return self.done or self.make_done()
+        return self.wait_for_drain(len(payload))
 
     def send_encoded(self, frame: bytes) -> asyncio.Future[None]:
         """Send a frame that was made elsewhere. Else as `write`."""
@@ -300,26 +303,27 @@ class Connection:
         return self._send(frame)
 
     def _send(self, frame: bytes) -> asyncio.Future[None]:
-        if self._stream.send(frame):
-            return self._done or self._make_done()
-        return self._wait_for_drain(len(frame))
+        if self.stream.send(frame):
+            return self.done or self.make_done()
+        return self.wait_for_drain(len(frame))
 
-    def _make_done(self) -> asyncio.Future[None]:
-        done = self._done = self._stream.io_loop.create_future()
+    def make_done(self) -> asyncio.Future[None]:
+        """Make `done`."""
+        done = self.done = self.stream.io_loop.create_future()
         done.set_result(None)
         return done
 
-    def _wait_for_drain(self, size: int) -> asyncio.Future[None]:
-        """Not all of the `size` bytes that were sent last has left."""
+    def wait_for_drain(self, size: int) -> asyncio.Future[None]:
+        """Return a Future of when all has left. The last `size` bytes, at least, have not."""
         drained = self._drained
         if drained is None or drained.done():
-            drained = self._drained = self._stream.io_loop.create_future()
-        if self._stream.unsent - size > self._options.max_unsent:
-            gen_log.info("closing a WebSocket that has not read %d bytes", self._stream.unsent)
-            self._stream.close(BufferError(f"above {self._options.max_unsent} bytes are unsent"))
+            drained = self._drained = self.stream.io_loop.create_future()
+        if self.stream.unsent - size > self._options.max_unsent:
+            gen_log.info("closing a WebSocket that has not read %d bytes", self.stream.unsent)
+            self.stream.close(BufferError(f"above {self._options.max_unsent} bytes are unsent"))
             self._shut()
         else:
-            self._stream.on_drain(self._all_sent)
+            self.stream.on_drain(self._all_sent)
         return drained
 
     def _all_sent(self) -> None:
@@ -331,7 +335,7 @@ class Connection:
 
     def set_nodelay(self, value: bool) -> None:
         """See `IOStream.set_nodelay`."""
-        self._stream.set_nodelay(value)
+        self.stream.set_nodelay(value)
 
     def ping(self, data: bytes) -> None:
         """Send a Ping.
@@ -357,17 +361,17 @@ class Connection:
     def close(self) -> None:
         """Go away: the server shuts down. A second time the connection is cut."""
         if self.is_closing:
-            self._stream.close()
+            self.stream.close()
         else:
             self.close_with(GOING_AWAY, "")
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._stream.close()
+        self.stream.close()
 
     def _wait(self) -> None:
         """The end has begun: give it `close_timeout` from now on."""
-        self._waiting_since = self._stream.io_loop.time()
+        self._waiting_since = self.stream.io_loop.time()
         if self._server is None and self._ticker is None:
             self._tick_later()
 
@@ -381,19 +385,19 @@ class Connection:
             self.is_closing = True
             self._send(self._protocol.close(ending.code, ending.reason))
         self._wait()
-        if not self._stream.unsent:
+        if not self.stream.unsent:
             self._leave()
 
     def _leave(self) -> None:
         """All is said, and has left. The server closes first (RFC 6455 7.1.1), a client waits for that."""
         failed = isinstance(self._ending, Failure)
-        if failed and not isinstance(self._stream, SSLIOStream):  # TLS cannot end one side only
+        if failed and not isinstance(self.stream, SSLIOStream):  # TLS cannot end one side only
             try:
-                self._stream.socket.shutdown(socket.SHUT_WR)
+                self.stream.socket.shutdown(socket.SHUT_WR)
             except (OSError, AttributeError):
-                self._stream.close()
+                self.stream.close()
         elif failed or self._server is not None:
-            self._stream.close()
+            self.stream.close()
 
     def _stream_closed(self) -> None:
         self._shut()
@@ -444,12 +448,12 @@ class Connection:
         since = self._waiting_since
         if since is not None:
             if now - since > self._options.close_timeout:
-                if self._stream.closed():
+                if self.stream.closed():
                     self._end()
                 elif self._ending is not None and not self._ended:
                     self._conclude(self._ending)
                 else:
-                    self._stream.close(TimeoutError("the peer does not end the WebSocket connection"))
+                    self.stream.close(TimeoutError("the peer does not end the WebSocket connection"))
             return
         interval = self._options.ping_interval
         if interval and not self._paused:
@@ -458,15 +462,15 @@ class Connection:
                 if now - pinged > (self._options.ping_timeout or interval):
                     gen_log.info("closing a WebSocket: no answer to a Ping for %.1f s", now - pinged)
                     self.close_with(INTERNAL_ERROR, "no answer to a Ping")
-                    self._stream.close(TimeoutError("no answer to a Ping"))
+                    self.stream.close(TimeoutError("no answer to a Ping"))
             elif now + pinged >= interval and not self.is_closing:
                 self._pinged = now
                 self.ping(b"")
 
     def _tick_later(self) -> None:
         interval = min(TICK, self._options.close_timeout / 4, (self._options.ping_interval or TICK) / 4)
-        self._ticker = self._stream.io_loop.call_later(interval, self._tick)
+        self._ticker = self.stream.io_loop.call_later(interval, self._tick)
 
     def _tick(self) -> None:
         self._tick_later()
-        self.check_deadline(self._stream.io_loop.time())
+        self.check_deadline(self.stream.io_loop.time())

@@ -112,14 +112,14 @@ class WebSocketHandler(Messaging, RequestHandler):
             deflate.check_options(options)
             agreed = deflate.accept(offer.extensions, options)
         agreement, extensions = agreed or (None, None)
-        fields = self._fields()
+        head = answer_head(offer, self._fields(), self._subprotocol, extensions)
         level, memory = (options or {}).get("compression_level", 6), (options or {}).get("mem_level", 8)
         protocol = make_protocol(False, self.max_message_size, agreement, level, memory)
         server = request.connection.server
         stream, rest = request.connection.detach()
         self._finished = True
         connection = self._connection = Connection(stream, protocol, self, self._options(), server=server)
-        stream.send(answer_head(offer, fields, self._subprotocol, extensions))
+        stream.send(head)
         self._status_code = 101
         self._done()
         opening = None

@@ -42,11 +42,19 @@ class Messaging:
         :raises ValueError: bytes that are to be text are not UTF-8.
         """
         connection = self._connection
-        if connection is None:
-            raise WebSocketClosedError("the WebSocket connection is not open")
-        if binary and type(message) is bytes:
-            return connection.write(message, True)
-        return connection.write(message.encode() if type(message) is str else payload_of(message, binary), binary)
+        if connection is None or connection.is_closing:
+            raise WebSocketClosedError("the WebSocket connection is not open, or no more")
+        if type(message) is str:
+            payload = message.encode()
+        else:
+            payload = message if binary and type(message) is bytes else payload_of(message, binary)
+        heads = connection.short_heads
+        if heads is None or len(payload) > 125:
+            return connection.write(payload, binary)
+        # Short messages of a server, with no calls in between: each costs as much as all the framing.
+        if connection.stream.send(heads[1 if binary else 0][len(payload)] + payload):
+            return connection.done or connection.make_done()
+        return connection.wait_for_drain(len(payload) + 2)
 
     def read_message(self) -> Future[Message | None]:
         """Return a Future of the next message; None: the connection is closed, and there are no more.
