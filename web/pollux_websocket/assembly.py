@@ -1,19 +1,21 @@
 """`Assembly`: a message on its way in, from the pieces of its payload as they come. This module knows no frames.
 
 Text is decoded as it comes, so that what is no UTF-8 is noticed at the first byte that cannot be right (RFC 6455 8.1),
-wherever the pieces begin and end, compressed or not. What is kept are bytes, in one growing buffer: a list of tiny
-pieces would cost fifty times their size, and a `StringIO` eight times; decoding ASCII once more costs next to nothing.
+wherever the pieces begin and end, compressed or not. What is kept are bytes: decoding ASCII once more costs next to
+nothing, while `StringIO` takes eight bytes a character. Large pieces are kept as they are and joined once, tiny ones at
+once: a list of those would cost fifty times their size.
 """
 
 from __future__ import annotations
 
 import codecs
-from io import BytesIO
 from typing import Any
 
 from pollux_websocket.deflate import Inflater
 from pollux_websocket.errors import ViolationError
 from pollux_websocket.frames import INVALID_DATA, TOO_BIG
+
+LARGE = 4096  # bytes: what an object and its place in a list cost is little beside that
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -28,10 +30,10 @@ class Assembly:
     :ivar fragments: frames so far.
     """
 
-    __slots__ = ("_buffer", "_decoder", "_inflater", "_left", "_limit", "_room", "fragments")
+    __slots__ = ("_decoder", "_inflater", "_left", "_limit", "_pieces", "_room", "fragments")
 
     def __init__(self, text: bool, inflater: Inflater | None, limit: int) -> None:
-        self._buffer = BytesIO()
+        self._pieces: list[bytes | bytearray] = []
         self._decoder: Any = _decoder() if text else None
         self._inflater = inflater
         self._limit = limit
@@ -64,12 +66,18 @@ class Assembly:
         :raises ViolationError: see `add`.
         """
         self._append(b"" if self._inflater is None else self._inflater.end(self._left), True)
-        message = self._buffer.getvalue()
+        message = b"".join(self._pieces)
         return message if self._decoder is None else message.decode()
 
     def _append(self, piece: bytes, final: bool) -> None:
         self._left -= len(piece)
-        self._buffer.write(piece)
+        pieces = self._pieces
+        if len(piece) >= LARGE:
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += piece
+        elif piece:
+            pieces.append(bytearray(piece))
         decoder = self._decoder
         if decoder is None:
             return

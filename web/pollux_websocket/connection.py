@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 QUEUED = 64 * 1024  # bytes of messages that wait for the endpoint
 QUEUED_MESSAGES = 64
 JOINED_SIZE = 64 * 1024  # bytes: to copy a larger payload behind its head costs more than a second system call
+LARGE_READ = 256 * 1024  # bytes: the most that is read at once of a large frame
 TICK = 1.0  # seconds between two looks of a client at its deadlines
 
 
@@ -67,8 +68,8 @@ class Connection:
     __slots__ = (
         "__weakref__", "_code", "_drained", "_ended", "_ending", "_endpoint", "_fast", "_on_message", "_opening",
         "_options", "_over", "_paused", "_pinged", "_protocol", "_pull_only", "_pulled", "_queue", "_queued",
-        "_reason", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working", "done",
-        "is_closing", "short_heads", "since", "stream",
+        "_read_size", "_reason", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working",
+        "done", "is_closing", "short_heads", "since", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +98,7 @@ class Connection:
         self._paused = False
         self._queue: deque[Message] | None = None  # messages that wait for the endpoint
         self._queued = 0  # bytes
+        self._read_size = stream.read_chunk_size  # as long as no frame is large
         self._waiter: asyncio.Future[Message | None] | None = None  # of `read_message`
         self._ending: Close | Failure | None = None  # has come, and was not dealt with
         self._ended = False  # it was
@@ -174,6 +176,12 @@ class Connection:
             else:
                 self._ending = event
                 self._wait()
+        stream = self.stream
+        size = self._read_size
+        if self._protocol.left > size:
+            size = min(self._protocol.left, LARGE_READ)
+        if size != stream.read_chunk_size:
+            stream.read_chunk_size = size
         self._work()
 
     def _call(self, callback: Any, payload: bytes) -> None:

@@ -56,10 +56,11 @@ class Protocol:
     :param max_message_size: bytes of a message, uncompressed; text in UTF-8.
     :ivar deflater: compresses what is sent; None: nothing is compressed.
     :ivar ended: a Close or a Failure was reported.
+    :ivar left: bytes of the present data frame's payload that have not come; -1: there is none.
     """
 
     __slots__ = (
-        "_assembly", "_first", "_held", "_inflater", "_key", "_left", "_max_size", "_whole_size", "deflater", "ended",
+        "_assembly", "_first", "_held", "_inflater", "_key", "_max_size", "_whole_size", "deflater", "ended", "left",
     )  # fmt: skip
 
     is_client: bool
@@ -75,7 +76,7 @@ class Protocol:
         self._max_size = max_message_size
         self._whole_size = min(max_message_size, WHOLE_SIZE)  # 0 while `whole` must not be used
         self._held = b""  # the beginning of a head, or of a control frame
-        self._left = -1  # bytes of the present data frame's payload that have not come; -1: there is none
+        self.left = -1
         self._first = 0  # the first byte of that frame
         self._key: bytes | None = None  # its masking key, turned to the next byte
         self._assembly: Assembly | None = None  # the present message
@@ -102,14 +103,14 @@ class Protocol:
             events.append(Failure(error.code, str(error)))
         if self.ended:
             self._assembly = self._key = None
-        idle = self._left < 0 and not self._held and self._assembly is None and not self.ended
+        idle = self.left < 0 and not self._held and self._assembly is None and not self.ended
         self._whole_size = min(self._max_size, WHOLE_SIZE) if idle else 0
         return events
 
     def _parse(self, data: bytes, events: list[Event]) -> None:
         place, size = 0, len(data)
-        while place < size or self._left == 0:
-            if self._left >= 0:
+        while place < size or self.left == 0:
+            if self.left >= 0:
                 place = self._take_payload(data, place, events)
                 continue
             after = self._parse_head(data, place, events)
@@ -163,7 +164,7 @@ class Protocol:
         assembly.announce(length)
         if assembly.fragments > MAX_FRAGMENTS:
             raise ViolationError(TOO_BIG, f"a message of more than {MAX_FRAGMENTS} frames")
-        self._first, self._left, self._key = first, length, key
+        self._first, self.left, self._key = first, length, key
         return place
 
     def _check(self, first: int, opcode: int, second: int, length: int) -> None:
@@ -201,7 +202,7 @@ class Protocol:
 
     def _take_payload(self, data: bytes, place: int, events: list[Event]) -> int:
         """Take what there is of the present data frame's payload; return the place behind."""
-        left = self._left
+        left = self.left
         end = place + left
         piece = data if not place and end >= len(data) else data[place:end]
         got = len(piece)
@@ -214,9 +215,9 @@ class Protocol:
         assembly = self._assembly
         if assembly is not None:  # always
             assembly.add(piece)
-            self._left = left - got
+            self.left = left - got
             if got == left:
-                self._left = -1
+                self.left = -1
                 self._key = None
                 if self._first & FIN:
                     message = assembly.finish()

@@ -17,7 +17,8 @@ async def echo(connection: Any) -> None:
 
 async def main() -> None:
     """Serve until killed."""
-    async with serve(echo, "127.0.0.1", int(sys.argv[1]), compression=None, max_size=None, backlog=4096) as server:
+    options: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None, "backlog": 4096}
+    async with serve(echo, "127.0.0.1", int(sys.argv[1]), **options) as server:
         await server.serve_forever()
 
 
