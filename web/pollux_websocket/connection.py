@@ -176,13 +176,15 @@ class Connection:
             else:
                 self._ending = event
                 self._wait()
+        self._work()
         stream = self.stream
+        if not queue:
+            self._queue = None  # an empty deque has half a kilobyte
         size = self._read_size
         if self._protocol.left > size:
             size = min(self._protocol.left, LARGE_READ)
         if size != stream.read_chunk_size:
             stream.read_chunk_size = size
-        self._work()
 
     def _call(self, callback: Any, payload: bytes) -> None:
         try:

@@ -122,6 +122,7 @@ class WebSocketHandler(Messaging, RequestHandler):
         stream.send(head)
         self._status_code = 101
         self._done()
+        self._headers = request._headers = None  # most of what an idle connection would keep; made anew if asked for
         opening = None
         try:
             opening = self.open(*args, **kwargs)
