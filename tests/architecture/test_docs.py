@@ -182,7 +182,7 @@ def _example(marker: str) -> str:
 
 
 def test_readme_example_in_asyncios_dialect() -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", _example("pollux.run")]
+    command = [sys.executable, "-W", "error", "-c", _example("pollux.run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == r"b'Hello, world\n' <IOLoop poll running>" + "\n"

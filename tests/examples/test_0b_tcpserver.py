@@ -17,7 +17,7 @@ from tests.reactor.loops import BACKENDS, usable
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_line_server(backend: str, processes: str) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", str(ROOT / "examples" / "0b_tcpserver.py"), "0", processes]
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "0b_tcpserver.py"), "0", processes]
     environment = os.environ | {"POLLUX_BACKEND": usable(backend).name}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

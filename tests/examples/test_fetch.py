@@ -32,7 +32,7 @@ def test_generators(backend: str) -> None:
 def test_what_a_callback_raises_is_an_error_page(backend: str) -> None:
     with refusing_address() as (host, port):
         url = f"http://{host}:{port}/"
-        command = [sys.executable, "-X", "dev", "-W", "error", str(ROOT / "examples" / "03_fetch_async.py"), url, url]
+        command = [sys.executable, "-W", "error", str(ROOT / "examples" / "03_fetch_async.py"), url, url]
         environment = os.environ | {"POLLUX_BACKEND": usable(backend).name}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0

@@ -36,7 +36,7 @@ def test_exports(module: ModuleType) -> None:
     [(0, ["3", "[3, 7]", "{'sum': 11}"]), (1, ["Wait", "Task", "await"])],
 )
 def test_examples_run(number: int, printed: list[str]) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", BLOCKS[number]]
+    command = [sys.executable, "-W", "error", "-c", BLOCKS[number]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == printed

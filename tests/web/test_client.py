@@ -560,7 +560,7 @@ def test_blocking_client_and_command(web: Web) -> None:
 
     async def output(*arguments: str) -> bytes:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-X", "dev", "-W", "error", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            sys.executable, "-W", "error", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         out, err = await process.communicate()
         assert (process.returncode, err) == (0, b"")
