@@ -388,12 +388,13 @@ class Connection:
     def _conclude(self, ending: Close | Failure) -> None:
         """Answer the end of what the peer sends."""
         self._ended = True
-        self._code, self._reason = ending.code, ending.reason
+        self._code, self._reason = ending.code, ending.reason or None
         if isinstance(ending, Failure):
             gen_log.info("WebSocket failed: %s", ending.reason)
         if not self.is_closing:
             self.is_closing = True
-            self._send(self._protocol.close(ending.code, ending.reason))
+            # A Close is answered by its code (RFC 6455 5.5.1), a failure by what is wrong.
+            self._send(self._protocol.close(ending.code, ending.reason if isinstance(ending, Failure) else ""))
         self._wait()
         if not self.stream.unsent:
             self._leave()
@@ -413,7 +414,7 @@ class Connection:
         self._shut()
         if self._ending is not None and not self._ended:  # it could not be answered
             self._ended = True
-            self._code, self._reason = self._ending.code, self._ending.reason
+            self._code, self._reason = self._ending.code, self._ending.reason or None
         self._wait()
         self._work()
 

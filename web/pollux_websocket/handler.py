@@ -162,6 +162,32 @@ class WebSocketHandler(Messaging, RequestHandler):
             settings.get("websocket_max_unsent", standard.max_unsent),
         )
 
+    # What answers HTTP requests is over once the connection is open. (`write` and `finish` say so by themselves.)
+
+    def _own_headers(self) -> HTTPHeaders:
+        self._check_http()
+        return super()._own_headers()
+
+    def set_status(self, status_code: int, reason: str | None = None) -> None:
+        """See `RequestHandler.set_status`.
+
+        :raises RuntimeError: the connection is open.
+        """
+        self._check_http()
+        super().set_status(status_code, reason)
+
+    def flush(self, include_footers: bool = False) -> Awaitable[None]:
+        """See `RequestHandler.flush`.
+
+        :raises RuntimeError: the connection is open.
+        """
+        self._check_http()
+        return super().flush(include_footers)
+
+    def _check_http(self) -> None:
+        if self._connection is not None:
+            raise RuntimeError("the WebSocket is open: use write_message() and close(), HTTP's methods came before")
+
     def connection_closed(self, code: int | None, reason: str | None) -> None:
         """Called by the connection, once it is closed."""
         self.close_code, self.close_reason = code, reason

@@ -19,7 +19,7 @@ class Messaging:
     """Sends and receives messages, and is an async iterator over those that come.
 
     :ivar close_code: with which the other side has closed; None if it has not said.
-    :ivar close_reason: why, None or "" if it has not said.
+    :ivar close_reason: why; None if it has not said.
     """
 
     close_code: int | None = None
