@@ -2,12 +2,26 @@
 
 import gc
 
+import pytest
 
-def pytest_collection_finish() -> None:
-    """Leave what collection made out of every later garbage collection.
 
-    Many tests collect garbage to prove that nothing leaks, and the thousands of collected items made each of these
-    visits last half a second. (No test may call `gc.unfreeze`.)
+def leave_out_what_is_there() -> None:
+    """Keep all that lives now out of every later garbage collection. (No test may call `gc.unfreeze`.)
+
+    Many tests collect garbage to prove that nothing leaks, and what pytest holds of thousands of tests made each of
+    these visits last half a second.
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """After collection."""
+    leave_out_what_is_there()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last test of a file, whose fixtures are gone."""
+    if nextitem is not None and nextitem.path != item.path:
+        leave_out_what_is_there()
