@@ -22,8 +22,8 @@ STACKS: dict[str, Any] = {
 }
 
 
-def handlers(web: Any, ws: Any, log: list[Any]) -> list[Any]:
-    """Return the application's rules; what its handlers see goes to `log`."""
+def handlers(web: Any, ws: Any, log: list[Any], over: asyncio.Event) -> list[Any]:
+    """Return the application's rules; what its handlers see goes to `log`, and `over` is set when one is closed."""
 
     class Told(ws.WebSocketHandler):  # type: ignore[misc]
         def initialize(self, name: str = "") -> None:
@@ -80,6 +80,7 @@ def handlers(web: Any, ws: Any, log: list[Any]) -> list[Any]:
                 self.write_message("x")
             except ws.WebSocketClosedError as error:
                 log.append(type(error).__name__)
+            over.set()
 
     class Guarded(Told):
         def get_current_user(self) -> Any:
@@ -99,13 +100,9 @@ def handlers(web: Any, ws: Any, log: list[Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-async def settled(log: list[Any]) -> None:
-    """Wait until the handler has been told of the end."""
-    while "WebSocketClosedError" not in log:
-        await asyncio.sleep(0.001)  # a poll of another framework's state: there is no event to wait for
-
-
-async def talk(ws: Any, base: str, log: list[Any], path: str, messages: list[Any], **options: Any) -> None:
+async def talk(
+    ws: Any, base: str, log: list[Any], over: asyncio.Event, path: str, messages: list[Any], **options: Any
+) -> None:
     got: list[Any] = []
     connection = await ws.websocket_connect(base + path, **options)
     subprotocol = connection.selected_subprotocol  # Tornado forgets it when the connection closes
@@ -121,7 +118,7 @@ async def talk(ws: Any, base: str, log: list[Any], path: str, messages: list[Any
     else:
         connection.close(3000, "enough")
         got.append(await connection.read_message())
-    await settled(log)
+    await over.wait()
     connection.close()  # Tornado warns of one that was never closed from this side
     log.append(("client", got, connection.close_code, connection.close_reason, subprotocol))
 
@@ -144,15 +141,16 @@ SCENES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
 def story(stack: str, scene: str) -> list[Any]:
     web, ws, server_class, run = STACKS[stack]
     log: list[Any] = []
+    over = asyncio.Event()
 
     async def main() -> None:
-        server = server_class(web.Application(handlers(web, ws, log), login_url="/login"))
+        server = server_class(web.Application(handlers(web, ws, log, over), login_url="/login"))
         server.listen(0, "127.0.0.1")
         sockets = server._sockets.values() if stack == "tornado" else server.sockets
         base = f"ws://127.0.0.1:{next(iter(sockets)).getsockname()[1]}"
         path, messages, options = SCENES[scene]
         async with asyncio.timeout(20):
-            await talk(ws, base, log, path, messages, **options)
+            await talk(ws, base, log, over, path, messages, **options)
         server.stop()
         await server.close_all_connections()
 
@@ -170,9 +168,10 @@ def status(stack: str, path: str, fields: dict[str, str]) -> int:
     """Return what a handshake with these fields is answered."""
     web, ws, server_class, run = STACKS[stack]
     log: list[Any] = []
+    over = asyncio.Event()
 
     async def main() -> int:
-        server = server_class(web.Application(handlers(web, ws, log), login_url="/login"))
+        server = server_class(web.Application(handlers(web, ws, log, over), login_url="/login"))
         server.listen(0, "127.0.0.1")
         sockets = server._sockets.values() if stack == "tornado" else server.sockets
         reader, writer = await asyncio.open_connection(*next(iter(sockets)).getsockname())
