@@ -15,6 +15,10 @@ PACKAGES = {
     "pollux_http": ROOT / "web" / "pollux_http",
     "pollux_web": ROOT / "web" / "pollux_web",
     "pollux_websocket": ROOT / "web" / "pollux_websocket",
+    "pollux_twisted": ROOT / "backends" / "pollux_twisted",
+    "pollux_database": ROOT / "contrib" / "pollux_database",
+    "pollux_mongo": ROOT / "contrib" / "pollux_mongo",
+    "pollux_txmysql": ROOT / "contrib" / "pollux_txmysql",
 }
 SOURCES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("*.py"))
 

@@ -1,0 +1,3 @@
+"""A small synchronous database module: SQLite, and MySQL by a URL."""
+
+__all__: list[str] = []
