@@ -67,6 +67,7 @@ class IOLoop(Heart):
         choice = choose_backend(backend if backend is not None else IOLoop._configured)
         self.backend = choice.backend
         super().__init__(choice.backend.create())
+        self._close_callbacks: list[Callable[[], object]] = []
         if make_current or (make_current is None and IOLoop._of_thread() is None):
             self.make_current()
 
@@ -191,6 +192,8 @@ class IOLoop(Heart):
 
         :raises RuntimeError: the loop is running.
         """
+        if not self.is_running() and not self.is_closed():
+            self._run_close_callbacks()
         if all_fds and not self.is_running():
             for fd, entry in list(self._entries.items()):
                 if entry.handler is not None:
@@ -200,6 +203,31 @@ class IOLoop(Heart):
         super().close()
         if is_current:
             IOLoop.clear_current()
+
+    def add_close_callback(self, callback: Callable[[], object]) -> None:
+        """Call `callback()` when the loop is about to close: for what lives as long as the loop, such as a pool of
+        connections.
+
+        The loop stands still by then but is whole: `run_until_complete` works, where no other loop runs in the thread.
+        The last one added is called first; one that raises is logged. None is called in a forked child, whose
+        descriptors are its parent's.
+        """
+        self._close_callbacks.append(callback)
+
+    def remove_close_callback(self, callback: Callable[[], object]) -> None:
+        """Undo `add_close_callback`; nothing happens if `callback` was not added or has been called."""
+        if callback in self._close_callbacks:
+            self._close_callbacks.remove(callback)
+
+    def _run_close_callbacks(self) -> None:
+        if isinstance(self._poller, ForkedPoller):
+            self._close_callbacks.clear()
+        while self._close_callbacks:
+            callback = self._close_callbacks.pop()
+            try:
+                callback()
+            except Exception:
+                app_log.error("Exception in close callback %r", callback, exc_info=True)
 
     # Callbacks (`add_callback` is the heart's)
 

@@ -292,10 +292,10 @@ def add_accept_handler(
     :param io_loop: where (up to Tornado 4); None means the current loop.
     :returns: a function that ends this; `sock` itself stays open.
     """
-    return _Acceptor(sock, callback, io_loop or IOLoop.current()).remove
+    return Acceptor(sock, callback, io_loop or IOLoop.current()).remove
 
 
-class _Acceptor:
+class Acceptor:
     """A listener in the loop, and its reserve descriptor."""
 
     def __init__(self, sock: socket.socket, callback: Callable[[socket.socket, Any], object], io_loop: IOLoop) -> None:
@@ -309,7 +309,12 @@ class _Acceptor:
         self.reserve = _open_reserve()  # after what may fail
 
     def accept(self, sock: Any, events: int) -> None:
-        for _ in range(ACCEPT_BATCH):
+        """Accept what waits, up to `ACCEPT_BATCH` connections."""
+        self.accept_arrived(ACCEPT_BATCH)
+
+    def accept_arrived(self, limit: int = BACKLOG) -> None:
+        """Accept the connections that the kernel has made already, up to `limit`; none while descriptors are out."""
+        for _ in range(0 if self.timeout is not None else limit):
             if self.removed or self.sock.fileno() < 0:
                 return  # by a callback
             try:

@@ -190,6 +190,11 @@ class RawStream:
         if not self._closed and self._consumer not in (None, _ended):
             self._want(self._events | READ)
 
+    def deliver_arrived(self) -> None:
+        """Deliver what has arrived and the poller has not told of yet: for who is about to close."""
+        if self._events & READ and self._consumer is not None and not self._connecting:
+            self._handle_events(self.fileno(), READ)
+
     def _consumer_failed(self, error: BaseException) -> None:
         if isinstance(error, SystemExit | KeyboardInterrupt):
             self.close()

@@ -21,7 +21,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 from pollux.errors import FdLimitError
@@ -30,7 +30,7 @@ from pollux.iostream import IOStream, SSLIOStream
 from pollux.log import app_log, gen_log
 from pollux.netutil import (
     BACKLOG,
-    add_accept_handler,
+    Acceptor,
     bind_sockets,
     bound_socket,
     listen_on,
@@ -78,7 +78,7 @@ class TCPServer:
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         io_loop: IOLoop | None = None,
     ) -> None:
-        self._listeners: dict[socket.socket, Callable[[], None]] = {}
+        self._listeners: dict[socket.socket, Acceptor] = {}
         self._bound: list[tuple[list[socket.socket], int, bool]] = []  # sockets, backlog, reuse_port
         self._started = False
         self.ssl_options = ssl_options
@@ -180,11 +180,11 @@ class TCPServer:
         sockets = list(sockets)
         try:
             for sock in sockets:
-                self._listeners[sock] = add_accept_handler(sock, self._handle_connection, self.io_loop)
+                self._listeners[sock] = Acceptor(sock, self._handle_connection, self.io_loop)
         except BaseException:
             for sock in sockets:
-                if remove := self._listeners.pop(sock, None):
-                    remove()
+                if acceptor := self._listeners.pop(sock, None):
+                    acceptor.remove()
                 sock.close()
             raise
 
@@ -197,14 +197,22 @@ class TCPServer:
         """The sockets that are listened on, or bound for `start`; `getsockname()` tells the port chosen for port 0."""
         return (*self._listeners, *(sock for sockets, _, _ in self._bound for sock in sockets))
 
+    def accept_arrived(self) -> None:
+        """Accept the connections that the kernel has made and the poller has not told of yet.
+
+        To close a listening socket resets those (tcp(7)): a client that was let in should be served.
+        """
+        for acceptor in list(self._listeners.values()):
+            acceptor.accept_arrived()
+
     def stop(self) -> None:
         """Stop listening, and give up what was bound. Connections that are open go on."""
         for sockets, _, _ in self._bound:
             for sock in sockets:
                 sock.close()
         self._bound.clear()
-        for sock, remove in self._listeners.items():
-            remove()
+        for sock, acceptor in self._listeners.items():
+            acceptor.remove()
             sock.close()
         self._listeners.clear()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import time
 from collections.abc import Iterator
@@ -173,3 +174,39 @@ async def test_io_loop_is_taken(loop: IOLoop) -> None:
     child = Subprocess([TRUE], io_loop=loop)
     assert child.io_loop is loop
     assert await child.wait_for_exit() == 0
+
+
+# Closing
+
+
+def test_what_lives_as_long_as_the_loop_is_told(loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+
+    async def say_goodbye() -> None:
+        await asyncio.sleep(0)
+        told.append("goodbye")
+
+    def fail() -> None:
+        raise ValueError("of a close callback")
+
+    loop.add_close_callback(lambda: told.append(loop.is_closed()))
+    loop.add_close_callback(fail)
+    loop.add_close_callback(lambda: loop.run_until_complete(say_goodbye()))
+    loop.add_close_callback(told.clear)
+    loop.remove_close_callback(told.clear)
+    loop.remove_close_callback(told.clear)
+    loop.close()
+    loop.close()
+    assert told == ["goodbye", False]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "of a close callback"
+
+
+@asynchronous
+async def test_a_running_loop_does_not_say_that_it_closes(loop: IOLoop) -> None:
+    told: list[str] = []
+    loop.add_close_callback(lambda: told.append("closing"))
+    with pytest.raises(RuntimeError):
+        loop.close()
+    assert told == []

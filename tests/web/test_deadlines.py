@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
 
 from pollux_http import HTTPHeaders, HTTPServerRequest
 from pollux_http.connection import ServerConnection
-from tests.web.client import Web, get, post
+from tests.web.client import Client, Web, get, post
 from tests.web.test_connection import Held, echo
 
 NEVER = 1e9
@@ -182,6 +183,57 @@ def test_shutdown_closes_idle_connections_at_once(web: Web) -> None:
         assert server.sockets == ()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(*address)
+
+    web.run(main())
+
+
+def test_shutdown_answers_who_has_come_before_anybody_looked(web: Web) -> None:
+    """One whose connection only the kernel knows, one whose request nobody has read, and a used one likewise."""
+    server = web.serve(echo)
+
+    async def stop() -> int:
+        """From the arrival to the stop the loop does not turn."""
+        sock = socket.create_connection(server.sockets[0].getsockname())
+        sock.setblocking(False)
+        web.clients.append(Client(sock))
+        for client in web.clients:
+            client.sock.send(get())
+        return await server.shutdown(None)
+
+    async def main() -> None:
+        clients = [await web.connect(server) for _ in range(2)]
+        assert (await clients[1].ask(get())).status == 200
+        while " 2 connections" not in repr(server):
+            await asyncio.sleep(0)
+        stopping = web.loop.create_task(stop())
+        while len(web.clients) < 3:
+            await asyncio.sleep(0)
+        for client in web.clients:
+            assert (await client.answer()).one("Connection") == "close"
+            assert await client.rest() == b""
+            client.close()
+        assert await stopping == 0
+
+    web.run(main())
+
+
+def test_shutdown_gives_idle_clients_time_for_one_more_request(web: Web) -> None:
+    server = web.serve(echo)
+
+    async def main() -> None:
+        clients = [await web.connect(server) for _ in range(3)]
+        assert (await clients[1].ask(get())).status == 200
+        while " 3 connections" not in repr(server):
+            await asyncio.sleep(0)
+        stopping = web.loop.create_task(server.shutdown(None, drain=3600))
+        await asyncio.sleep(0)
+        for client in clients[:2]:
+            assert (await client.ask(get())).one("Connection") == "close"
+            assert await client.rest() == b""
+            client.close()
+        assert not stopping.done()
+        clients[2].close()
+        assert await stopping == 0
 
     web.run(main())
 

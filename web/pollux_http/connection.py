@@ -502,6 +502,13 @@ class ServerConnection:
         """Close the connection, whatever it is at."""
         self.stream.close()
 
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request is here, its answer on the way, or the client has yet to see it."""
+        if not self.busy and not self._lingering:
+            self.stream.deliver_arrived()
+        if not self.busy and not self._lingering:
+            self.stream.close()
+
     def abandon(self, request: HTTPServerRequest) -> None:
         """Cut the connection if `request` is still unanswered: the last resort, when even an error page failed."""
         if self._current is request:

@@ -48,6 +48,13 @@ class ProxyPreface:
         if now - self.since > self.server.header_timeout:
             self.close()
 
+    def close_if_idle(self) -> None:
+        """As `ServerConnection.close_if_idle`: idle until something has come."""
+        if not self._data:
+            self.stream.deliver_arrived()
+        if not self._data:
+            self.close()
+
     def close(self) -> None:
         """Close the connection."""
         self.stream.close()

@@ -216,23 +216,27 @@ class HTTPServer(TCPServer):
         if startup is not None:
             await startup()
 
-    async def shutdown(self, timeout: float | None = 30.0) -> int:
+    async def shutdown(self, timeout: float | None = 30.0, drain: float = 0.0) -> int:
         """Stop gracefully: listen no more, close idle connections, let running requests finish, end the application.
 
+        Who has connected, or has sent a request, by now is answered, even if nobody has looked yet.
+
         :param timeout: seconds after which what still runs is cut off; None waits without limit.
+        :param drain: seconds that idle connections stay open, within `timeout`. Each may bring one more request, whose
+            answer says `Connection: close`: clients that go to a successor of this server then notice nothing.
         :returns: the number of connections that were cut off.
         """
+        self.accept_arrived()
         self.stop()
         self.keep_alive = False
         until = None if timeout is None else self.io_loop.time() + timeout
+        if drain:
+            await self._wait_until_closed(drain if timeout is None else min(drain, timeout))
         for connection in list(self._connections):
-            if not connection.busy:
-                connection.close()
-        if self._connections:
-            self._all_closed = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._all_closed], timeout=timeout)
-        left = list(self._connections)
-        for connection in left:
+            connection.close_if_idle()
+        await self._wait_until_closed(None if until is None else max(0.0, until - self.io_loop.time()))
+        cut_off = self.busy
+        for connection in list(self._connections):
             connection.close()
         if self._sweep is not None:
             self._sweep.cancel()
@@ -240,7 +244,12 @@ class HTTPServer(TCPServer):
         shutdown = getattr(self.application, "shutdown", None)
         if shutdown is not None:
             await shutdown(None if until is None else max(0.0, until - self.io_loop.time()))
-        return len(left)
+        return cut_off
+
+    async def _wait_until_closed(self, timeout: float | None) -> None:
+        if self._connections:
+            self._all_closed = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._all_closed], timeout=timeout)
 
     async def close_all_connections(self, timeout: float | None = None) -> None:
         """Let running requests finish, and close every connection. Tornado's name: call `stop` first.

@@ -18,6 +18,7 @@ from pollux_web.application import Application, log_request
 from pollux_web.listening import Listening
 from pollux_web.loading import load_application
 
+DRAIN = 0.5  # seconds: about what a client that has just connected, or uses a connection steadily, takes to ask
 CLEAN_UP = 1.0  # seconds that handlers get to clean up when they are cancelled, cut off as they are
 
 
@@ -120,7 +121,9 @@ class Worker:
         grace = self.options["timeout_graceful_shutdown"]
         if server.busy:
             gen_log.info("Stopping: %d running, up to %g s to finish (once more stops at once)", server.busy, grace)
-        ending = loop.create_task(server.shutdown(grace))
+        # Beside other workers, or before a successor, on the same port: the clients' next connection goes there.
+        drain = DRAIN if self.link is not None and not self.options["reload"] else 0.0
+        ending = loop.create_task(server.shutdown(grace, drain))
         second.add_done_callback(lambda _: ending.cancel())
         try:
             cut_off = await ending
