@@ -90,6 +90,7 @@ ASYNCIO_PRIVATE_STATE = frozenset({
 })  # fmt: skip
 
 _entered = entered.get
+_EMPTY = Context()
 
 Entry = tuple[Callable[..., Any], tuple[Any, ...], Context]
 
@@ -497,18 +498,36 @@ class Heart(asyncio.SelectorEventLoop):
         if sys.version_info >= (3, 12) and self._task_factory is None:
             task = asyncio.Task(coro, loop=self, eager_start=True)
         else:
-            task = self.create_task(coro)
+            step = self._free
+            if step is None and not (self._debug or self._closed):
+                self._free = step = asyncio.Handle(None, None, self, _EMPTY)  # type: ignore[arg-type]  # for the pool
+            if self._task_factory is None:
+                task = asyncio.Task(coro, loop=self)
+            else:
+                task = self.create_task(coro)
             if asyncio.current_task(self) is None:
                 ready = self._ready
-                for place in range(len(ready) - 1, -1, -1):  # the last one, unless another thread came in between
-                    step = ready[place]
-                    if type(step) is not tuple and getattr(step._callback, "__self__", None) is task:
-                        del ready[place]
-                        step._run()
-                        break
+                if step is not None and ready and ready[-1] is step:  # the usual case, without what a Handle adds
+                    ready.pop()
+                    callback, context = step._callback, step._context
+                    step._callback = self._free
+                    step._args = step._context = None
+                    self._free = step
+                    context.run(callback)
+                else:
+                    self._run_first_step(task)
         if not task.done():
             self.hold(task)
         return task
+
+    def _run_first_step(self, task: asyncio.Task[Any]) -> None:
+        ready = self._ready
+        for place in range(len(ready) - 1, -1, -1):  # the last one, unless another thread came in between
+            step = ready[place]
+            if type(step) is not tuple and getattr(step._callback, "__self__", None) is task:
+                del ready[place]
+                step._run()
+                break
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Keep a task alive until it is done, for those who start one and drop it: asyncio holds tasks weakly."""
