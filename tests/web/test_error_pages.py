@@ -69,7 +69,7 @@ def test_json_goes_to_those_who_prefer_it(web: Web, accept: str | None, kind: st
 @pytest.mark.parametrize("kind", ["x", "http", "repr", "long"])
 def test_nothing_in_a_page_runs(web: Web, kind: str) -> None:
     path = f"/fail/{kind}?<script>query()</script>"
-    for settings in ({}, {"debug": True}):
+    for settings in ({}, {"debug": True, "autoreload": False}):
         (answer,) = served(web, get(path, BROWSER), **settings)
         assert answer.one("Content-Type") == "text/html; charset=UTF-8"
         assert b"<script" not in answer.body
@@ -80,15 +80,15 @@ def test_only_debug_tells(web: Web) -> None:
     (plain,) = served(web, get("/fail/x", BROWSER))
     assert b"message" not in plain.body
     assert b"ValueError" not in plain.body
-    (page,) = served(web, get("/fail/x", BROWSER), debug=True)
+    (page,) = served(web, get("/fail/x", BROWSER), debug=True, autoreload=False)
     for part in (b"ValueError", b"message()", b"Failing.get", b"local()", b"raise ValueError(", b"GET /fail/x"):
         assert part in page.body
-    (text,) = served(web, get("/fail/x", "Accept: */*"), debug=True)
+    (text,) = served(web, get("/fail/x", "Accept: */*"), debug=True, autoreload=False)
     assert text.one("Content-Type") == "text/plain; charset=UTF-8"
     assert text.body.startswith(b"Traceback (most recent call last):")
     (as_json,) = served(web, get("/fail/x", "Accept: application/json"), serve_traceback=True)
     assert json.loads(as_json.body)["error"]["traceback"][-1].startswith("ValueError: ")
-    (off,) = served(web, get("/fail/x", BROWSER), debug=True, serve_traceback=False)
+    (off,) = served(web, get("/fail/x", BROWSER), debug=True, autoreload=False, serve_traceback=False)
     assert off.body == plain.body
 
 

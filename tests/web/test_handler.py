@@ -355,7 +355,7 @@ def test_uncaught_exception(web: Web, caplog: pytest.LogCaptureFixture, suspends
                 return self.later()
             raise ZeroDivisionError("secret")
 
-    answers = ask(web, Fail, get(), get(), debug=debug)
+    answers = ask(web, Fail, get(), get(), debug=debug, autoreload=False)
     for answer in answers:
         assert (answer.status, answer.reason) == (500, "Internal Server Error")
         assert (b"secret" in answer.body) is debug

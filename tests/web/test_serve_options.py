@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from pollux_web.listening import ListenError, Listening
-from pollux_web.reload import FileWatch
+from pollux_web.reload import FileWatch, below
 from tests.web.test_serve import PATIENCE, command, environment, refused, serving
 
 SITE = """
@@ -230,7 +230,7 @@ def test_file_watch(tmp_path: Path) -> None:
     for skipped in (".hidden", "__pycache__", "environment", "node_modules"):
         (tmp_path / skipped).mkdir()
     (tmp_path / "environment" / "pyvenv.cfg").touch()
-    watch = FileWatch([str(tmp_path)])
+    watch = FileWatch(below([str(tmp_path)]))
     assert watch() is None
     file = tmp_path / "package" / "module.py"
     for change in (lambda: file.write_text("1"), lambda: file.write_text("22"), file.unlink):

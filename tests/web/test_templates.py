@@ -63,7 +63,7 @@ def test_changed_templates(web: Web, tmp_path: Path) -> None:
     """Are seen in debug mode, and else kept."""
     for debug in (True, False):
         (tmp_path / "a").write_text("one")
-        server = web.serve(Application([("/(.*)", Page)], template_path=str(tmp_path), debug=debug))
+        server = web.serve(Application([("/(.*)", Page)], template_path=str(tmp_path), debug=debug, autoreload=False))
         assert web.run(web.ask(server, get("/a"))).body == b"one"
         (tmp_path / "a").write_text("two, longer")
         os.utime(tmp_path / "a", (0, 0))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from pollux import IOLoop
 from pollux.log import access_log
 from pollux_http import HTTPServer, HTTPServerRequest
 from pollux_web.handler import ErrorHandler, RequestHandler
@@ -32,9 +33,10 @@ class Application(ReversibleRouter):
     :param default_host: the host name that requests to unknown hosts are taken for, see `add_handlers`. Leave it out
         where DNS rebinding is a danger.
     :param transforms: `OutputTransform` classes for each response, in order.
-    :param settings: `debug` shows tracebacks to the client; `default_handler_class` (and `default_handler_args`)
-        answers what no route matches, else 404; `log_function(handler)` is called after each request; `access_log=True`
-        logs each request by `log_request`. Others are described where they are used: see `docs/web.md`. Those of your
+    :param settings: `debug` shows tracebacks to the client and starts the program again when a module has changed;
+        `autoreload=False` then leaves out the latter; `default_handler_class` (and `default_handler_args`) answers what
+        no route matches, else 404; `log_function(handler)` is called after each request; `access_log=True` logs each
+        request by `log_request`. Others are described where they are used: see `docs/web.md`. Those of your
         own are as good.
     """
 
@@ -47,6 +49,7 @@ class Application(ReversibleRouter):
     ) -> None:
         if settings.get("debug"):
             for name, value in {
+                "autoreload": True,
                 "compiled_template_cache": False,
                 "static_hash_cache": False,
                 "serve_traceback": True,
@@ -70,6 +73,8 @@ class Application(ReversibleRouter):
             or type(self).log_request is not Application.log_request
         ):
             self.log_function = self.log_request
+        if settings.get("autoreload") and _has_loop():
+            _autoreload()  # else `listen` does
 
     def add_handlers(self, host_pattern: str, host_handlers: Iterable[Any]) -> None:
         """Add rules for hosts; they come before those of the constructor, in the order they were added.
@@ -95,6 +100,8 @@ class Application(ReversibleRouter):
         :param server_options: for `HTTPServer`.
         """
         server = HTTPServer(self, **server_options)
+        if self.settings.get("autoreload"):
+            _autoreload()
         server.listen(port, address)
         return server
 
@@ -196,6 +203,19 @@ def _transforms(
 
         return [ContentEncoding]
     return []
+
+
+def _has_loop() -> bool:
+    try:
+        return IOLoop.initialized()
+    except RuntimeError:  # somebody else's runs, as under another server
+        return False
+
+
+def _autoreload() -> None:
+    from pollux_web import autoreload
+
+    autoreload.start()
 
 
 def _static_rules(settings: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,5 @@
-"""`FileWatch`: which Python file has changed, by looking at all of them.
+"""`FileWatch`: which Python file has changed, by looking at all of them. For `pollux serve --reload`, which watches
+directories, and `pollux_web.autoreload`, which watches the modules that are loaded.
 
 inotify and its kin would tell without looking, but each system has its own, network file systems and the mounts of
 containers have none, and a look at a thousand files takes a few milliseconds.
@@ -7,36 +8,64 @@ containers have none, and a look at a thousand files takes a few milliseconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 
 # Not the program's own source: environments (marked by pyvenv.cfg), what starts with a dot, and these.
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
+State = tuple[int, int, int]  # time of change in nanoseconds, size, inode
+
 
 class FileWatch:
-    """Watches the Python files below some directories.
+    """Watches files.
 
-    :param directories: also those below them.
+    :param look: returns the files that matter now, by path: `below` or `loaded`.
+    :param complete: a file that comes or goes is a change, too. Not so with modules: they are imported at any time, and
+        an editor that saves a file may remove it for a moment.
     """
 
-    def __init__(self, directories: Iterable[str]) -> None:
-        self.directories = [os.path.abspath(directory) for directory in directories]
-        self._known = self._look()
+    def __init__(self, look: Callable[[], dict[str, State]], complete: bool = True) -> None:
+        self._look = look
+        self._complete = complete
+        self._known = look()
 
     def __call__(self) -> str | None:
         """Return the path of a file that was changed, added or removed since the last call; None if there is none."""
-        now = self._look()
-        changed = next(
-            (path for path in now.keys() | self._known.keys() if now.get(path) != self._known.get(path)), None
-        )
-        self._known = now
-        return changed
+        known, now = self._known, self._look()
+        if self._complete:
+            self._known = now
+            paths = now.keys() | known.keys()
+        else:
+            self._known = {**known, **now}
+            paths = now.keys() & known.keys()
+        return next((path for path in paths if now.get(path) != known.get(path)), None)
 
-    def _look(self) -> dict[str, tuple[int, int, int]]:
-        return dict(item for directory in self.directories for item in _files(directory))
+
+def below(directories: Iterable[str]) -> Callable[[], dict[str, State]]:
+    """Return what looks at the Python files in some directories and below."""
+    roots = [os.path.abspath(directory) for directory in directories]
+    return lambda: dict(item for root in roots for item in _files(root))
 
 
-def _files(directory: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def loaded(others: Iterable[str] = ()) -> dict[str, State]:
+    """Look at the files of the modules that are loaded, and at others."""
+    paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    states = {}
+    for path in (*paths, *others):
+        if isinstance(path, str):
+            try:
+                states[path] = _state(os.stat(path))
+            except (OSError, ValueError):  # there is none, as of modules in a zip file
+                continue
+    return states
+
+
+def _state(status: os.stat_result) -> State:
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _files(directory: str) -> Iterator[tuple[str, State]]:
     try:
         with os.scandir(directory) as entries:
             found = list(entries)
@@ -50,7 +79,6 @@ def _files(directory: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
                 if not entry.name.startswith(".") and entry.name not in _SKIPPED:
                     yield from _files(entry.path)
             elif entry.name.endswith(".py"):
-                status = entry.stat()
-                yield entry.path, (status.st_mtime_ns, status.st_size, status.st_ino)
+                yield entry.path, _state(entry.stat())
         except OSError:
             continue

@@ -12,9 +12,10 @@ from typing import Any
 from pollux.config import choose_backend, setting
 from pollux.errors import PolluxError
 from pollux.supervisor import Link, Supervisor
+from pollux_web import autoreload
 from pollux_web.listening import Listening
 from pollux_web.plugin import SETTINGS
-from pollux_web.reload import FileWatch
+from pollux_web.reload import FileWatch, below
 from pollux_web.worker import CLEAN_UP, Worker
 
 RELOAD_GRACE = 1.0  # seconds: a developer waits for the new code, not for what the old one is busy with
@@ -43,9 +44,10 @@ def serve(args: argparse.Namespace) -> int:
             options["timeout_graceful_shutdown"] = min(RELOAD_GRACE, options["timeout_graceful_shutdown"])
             place = args.target.partition(":")[0]
             beside = [os.path.dirname(os.path.abspath(place))] if place.endswith(".py") else []
-            watch = FileWatch({options["app_dir"] or os.getcwd(), *beside})
+            watch = FileWatch(below({options["app_dir"] or os.getcwd(), *beside}))
 
         def work(link: Link) -> int:
+            autoreload.leave_to_supervisor()
             try:
                 return Worker(args.target, options, choice, listening, link).run()
             except PolluxError as error:

@@ -1,10 +1,9 @@
-"""From the word on the command line to the application it names. Whatever is wrong is said in one line."""
+"""From the word on the command line to the application it names, and its kind. What is wrong is said in one line."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
 import traceback
@@ -13,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from pollux.errors import PolluxError
+from pollux_http.interface import InterfaceError, interface_of
 from pollux_web.application import Application
 
 DEFAULT_NAMES = ("app", "application")
@@ -22,44 +22,55 @@ class TargetError(PolluxError):
     """The target cannot be loaded, or is no application."""
 
 
-def load_target(target: str) -> Callable[..., Any]:
-    """Return the application that `target` names.
+def load_application(
+    target: str, *, interface: str = "auto", factory: bool = False, app_dir: str | None = None
+) -> tuple[Any, str]:
+    """Return the application that `target` names, and its interface: "pollux", "asgi" or "wsgi".
 
     :param target: `module:attr` (attributes may be nested, `a.b`) or `path.py[:attr]`; without attr, `app` or
-        `application`. A file's directory, or the current one for a module, is put at the front of `sys.path`.
+        `application`.
+    :param interface: what it is, if its signature does not tell ("auto").
+    :param factory: `target` names a function; what it returns is the application.
+    :param app_dir: put at the front of `sys.path`, in place of the current directory.
     :raises TargetError: says what is wrong and where.
     """
     place, _, attribute = target.partition(":")
+    if app_dir is not None and not os.path.isdir(app_dir):
+        raise TargetError(f"there is no directory {app_dir!r} (from app_dir)")
     if place.endswith(".py") or os.sep in place:
         module = _load_file(place)
+        if app_dir is not None:
+            sys.path.insert(0, os.path.abspath(app_dir))
     elif place:
+        if app_dir is not None:
+            sys.path.insert(0, os.path.abspath(app_dir))
         module = _load_module(place)
     else:
         raise TargetError(f"{target!r} is no target: expected module:attr or path.py[:attr]")
-    if attribute:
-        found: Any = module
-        for name in attribute.split("."):
-            try:
-                found = getattr(found, name)
-            except AttributeError:
-                raise TargetError(f"{place} has no attribute {attribute!r}{_candidates(module)}") from None
-    else:
-        for name in DEFAULT_NAMES:
-            if hasattr(module, name):
-                found = getattr(module, name)
-                attribute = name
-                break
-        else:
+    if not attribute:
+        attribute = next((name for name in DEFAULT_NAMES if hasattr(module, name)), "")
+        if not attribute:
             raise TargetError(
                 f"{place} has neither {' nor '.join(map(repr, DEFAULT_NAMES))}: name the application, as in "
                 f"'{place}:attr'{_candidates(module)}"
             )
-    if not isinstance(found, Application) and not _takes_a_request(found):
-        raise TargetError(
-            f"{place}:{attribute} is no application: expected a pollux_web.Application or a callable that takes one "
-            f"request, got {type(found).__name__}{_candidates(module)}"
-        )
-    return found  # type: ignore[no-any-return]
+    found: Any = module
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise TargetError(f"{place} has no attribute {attribute!r}{_candidates(module)}") from None
+    where = f"{place}:{attribute}"
+    if factory:
+        if not callable(found):
+            raise TargetError(f"{where} is no factory: it cannot be called, got {type(found).__name__}")
+        made: list[Any] = []
+        _run(where, lambda: made.append(found()))
+        found, where = made[0], f"{where}()"
+    try:
+        return found, interface_of(found, interface)
+    except InterfaceError as error:
+        raise TargetError(f"{where} is no application to serve: {error}{_candidates(module)}") from None
 
 
 def _load_file(path: str) -> ModuleType:
@@ -110,13 +121,3 @@ def _origin(error: Exception, place: str) -> str:
 def _candidates(module: ModuleType) -> str:
     names = [name for name, value in vars(module).items() if isinstance(value, Application)]
     return f"\n  applications there: {', '.join(names)}" if names else ""
-
-
-def _takes_a_request(value: Any) -> bool:
-    if not callable(value) or inspect.isclass(value):
-        return False
-    try:
-        inspect.signature(value).bind(object())
-    except (TypeError, ValueError):
-        return False
-    return not inspect.iscoroutinefunction(value)

@@ -16,7 +16,7 @@ from pollux_http.access_log import log_access
 from pollux_http.server import HTTPServer, url_of
 from pollux_web.application import Application, log_request
 from pollux_web.listening import Listening
-from pollux_web.loading import load_application
+from pollux_web.target import load_application
 
 DRAIN = 0.5  # seconds: about what a client that has just connected, or uses a connection steadily, takes to ask
 CLEAN_UP = 1.0  # seconds that handlers get to clean up when they are cancelled, cut off as they are
