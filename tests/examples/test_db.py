@@ -1,0 +1,44 @@
+"""`examples/07_db.py`: SQLite on every backend, a file that is named, and MySQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.database.conftest import mysql_url
+from tests.examples.programs import output
+from tests.mysql.server import Server, running
+from tests.reactor.loops import BACKENDS
+
+SAID = [
+    "IOLoop takes 20 minutes",
+    "- IOStream",
+    "- IOLoop",
+    "- gen",
+    "refused: IntegrityError",
+    "60 minutes in all, the longest is gen",
+    "* IOLoop",
+    "* IOStream",
+    "* gen",
+]
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from running(tmp_path_factory)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sqlite(backend: str) -> None:
+    assert output(backend, "07_db.py") == SAID
+
+
+def test_sqlite_in_a_file(tmp_path: Path) -> None:
+    assert output("poll", "07_db.py", str(tmp_path / "talks.db")) == SAID
+    assert (tmp_path / "talks.db").exists()
+
+
+def test_mysql(mariadb: Server) -> None:
+    assert output("poll", "07_db.py", mysql_url(mariadb, "test")) == SAID
