@@ -60,6 +60,7 @@ class Connection:
     :param pull_only: nobody but `read_message` takes messages.
     :param server: sweeps, and shuts down; None for a client.
     :ivar is_closing: nothing can be sent any more.
+    :cvar busy: for the server, which never takes an open WebSocket for an idle connection.
     :ivar since: when it began, for the server.
     :ivar short_heads: `frames.SHORT_HEADS` if that is how short messages are framed, else None.
     :ivar done: a Future that is, for whoever need not wait; None until it is wanted (`make_done`).
@@ -71,6 +72,8 @@ class Connection:
         "_read_size", "_reason", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working",
         "done", "is_closing", "short_heads", "since", "stream",
     )  # fmt: skip
+
+    busy = True
 
     def __init__(
         self,
@@ -120,11 +123,7 @@ class Connection:
         :param rest: what has come behind the handshake.
         """
         stream = self.stream
-        if self._server is not None:
-            # The server has no word for it: it treats as a connection of its own what has `busy`, `since`, `close` and
-            # `check_deadline`.
-            self._server._connections.add(self)  # type: ignore[arg-type]
-        elif self._options.ping_interval:
+        if self._server is None and self._options.ping_interval:
             self._tick_later()
         stream.set_close_callback(self._stream_closed)
         if opening is not None:
@@ -368,12 +367,14 @@ class Connection:
             self._wait()
             self._send(frame)
 
+    def close_if_idle(self) -> None:
+        """The server shuts down: say so, and wait for the peer."""
+        self.close_with(GOING_AWAY, "")
+
     def close(self) -> None:
-        """Go away: the server shuts down. A second time the connection is cut."""
-        if self.is_closing:
-            self.stream.close()
-        else:
-            self.close_with(GOING_AWAY, "")
+        """The server is at its end: say so, if that was not said, and cut the connection."""
+        self.close_with(GOING_AWAY, "")
+        self.stream.close()
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -448,11 +449,6 @@ class Connection:
             endpoint.log_exception(*sys.exc_info())
 
     # Deadlines
-
-    @property
-    def busy(self) -> bool:
-        """For the server: whether it leaves the connection alone. Only a server that stops closes one."""
-        return self._server is not None and self._server.keep_alive
 
     def check_deadline(self, now: float) -> None:
         """Look whether the peer has kept us waiting for too long, and send a Ping where it is time."""

@@ -12,15 +12,12 @@ from urllib.parse import urlsplit
 
 from pollux_http import HTTPHeaders
 from pollux_web import RequestHandler
-from pollux_websocket import deflate
 from pollux_websocket.connection import Connection
-from pollux_websocket.endpoint import Options
 from pollux_websocket.errors import HandshakeError
-from pollux_websocket.handshake import SUPPORTED, Offer, answer_head, read_offer
+from pollux_websocket.handshake import SUPPORTED, read_offer
 from pollux_websocket.messaging import Messaging
-from pollux_websocket.protocol import MAX_MESSAGE_SIZE, Message, make_protocol
-
-_OWN_FIELDS = ("Content-Type", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade")
+from pollux_websocket.opening import accept, options_of
+from pollux_websocket.protocol import MAX_MESSAGE_SIZE, Message
 
 
 class WebSocketHandler(Messaging, RequestHandler):
@@ -105,21 +102,14 @@ class WebSocketHandler(Messaging, RequestHandler):
         if offer.origin is not None and not self.check_origin(offer.origin):
             self._refuse(403, "Cross origin websockets not allowed")
             return
-        self._subprotocol = self._choose_subprotocol(offer)
-        options = self.get_compression_options()
-        agreed = None
-        if options is not None:
-            deflate.check_options(options)
-            agreed = deflate.accept(offer.extensions, options)
-        agreement, extensions = agreed or (None, None)
-        head = answer_head(offer, self._fields(), self._subprotocol, extensions)
-        level, memory = (options or {}).get("compression_level", 6), (options or {}).get("mem_level", 8)
-        protocol = make_protocol(False, self.max_message_size, agreement, level, memory)
-        server = request.connection.server
-        stream, rest = request.connection.detach()
+        self._subprotocol = self.select_subprotocol(offer.subprotocols)
+        options = options_of(self.settings, self.ping_interval, self.ping_timeout)
+        compression, fields = self.get_compression_options(), self._fields()
+        connection, rest = accept(
+            request, offer, self, options, self.max_message_size, compression, self._subprotocol, fields
+        )
         self._finished = True
-        connection = self._connection = Connection(stream, protocol, self, self._options(), server=server)
-        stream.send(head)
+        self._connection = connection
         self._status_code = 101
         self._done()
         self._headers = request._headers = None  # most of what an idle connection would keep; made anew if asked for
@@ -136,31 +126,13 @@ class WebSocketHandler(Messaging, RequestHandler):
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         self.finish(message)
 
-    def _choose_subprotocol(self, offer: Offer) -> str | None:
-        chosen = self.select_subprotocol(offer.subprotocols)
-        if chosen is not None and chosen not in offer.subprotocols:
-            raise ValueError(f"select_subprotocol() returned {chosen!r}, the client offers {offer.subprotocols!r}")
-        return chosen
-
     def _fields(self) -> HTTPHeaders:
         """Return the fields that the program has set, cookies included."""
         fields = self._own_headers().copy()
-        for name in _OWN_FIELDS:
-            fields.pop(name, None)
         if self._new_cookies is not None:
             for cookie in self._new_cookies.values():
                 fields.add("Set-Cookie", cookie.OutputString())
         return fields
-
-    def _options(self) -> Options:
-        settings = self.settings
-        standard = Options()
-        return Options(
-            self.ping_interval,
-            self.ping_timeout,
-            settings.get("websocket_close_timeout", standard.close_timeout),
-            settings.get("websocket_max_unsent", standard.max_unsent),
-        )
 
     # What answers HTTP requests is over once the connection is open. (`write` and `finish` say so by themselves.)
 
