@@ -13,7 +13,8 @@ after one it looks, for the next `SUSPICIOUS` looks.
 
 Which callback was the longest can only be known by timing each. The loop does so for `SUSPICIOUS` polls after a busy
 time above `SUSPICION`, and in debug mode: one that is slow again and again is found, one that is slow once is the
-business of `pollux.watchdog`, which catches it in the act.
+business of `pollux.watchdog`, which catches it in the act. On a busy machine it is rarely a callback that took so long:
+each time that none is found, twice as many busy times are let pass before the loop looks again, up to `LET_PASS`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 SUSPICION = 0.005  # seconds: a handler that takes this long is felt by all connections
 SUSPICIOUS = 64  # polls, or looks
+LET_PASS = 63  # busy times without a callback to blame cost one in so many what timing callbacks costs
 PERIOD = SUSPICION  # not longer: each busy time above SUSPICION has to be looked at
 _BUCKETS = 64
 
@@ -90,8 +92,8 @@ class Tally:
     """What the loop counts into, and what it asks for."""
 
     __slots__ = (
-        "awake", "callback_time", "callbacks", "event_time", "events", "iterations", "lag", "longest", "look_again",
-        "poll_time", "polls", "sampling", "suspicious", "timeout_time", "timeouts", "unsampled", "unsure",
+        "awake", "callback_time", "callbacks", "event_time", "events", "iterations", "lag", "let_pass", "longest",
+        "look_again", "passed", "poll_time", "polls", "sampling", "suspicious", "timeout_time", "timeouts", "unsampled", "unsure",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -104,6 +106,8 @@ class Tally:
         self.sampling = False  # the steps are to be timed until the next poll
         self.unsampled = 0  # short polls since the last sample
         self.suspicious = 0  # polls for which callbacks are still to be timed one by one
+        self.let_pass = 0  # busy times that are not looked into before the next one is
+        self.passed = 0  # of them, so far
         self.unsure = 0  # looks for which the clock is still to be read before each poll
 
     def count(self, polls: int, unpolled: int, callbacks: int, events: int) -> None:
@@ -148,14 +152,23 @@ class Tally:
 
     def is_suspicious(self, busy: float) -> bool:
         """Return whether callbacks are to be timed until the next poll, after a busy time of so many seconds."""
-        if busy > SUSPICION:
-            self.suspicious = SUSPICIOUS
-        elif self.suspicious:
+        if self.suspicious:
             self.suspicious -= 1
+            if busy > SUSPICION and not self.let_pass:
+                self.suspicious = SUSPICIOUS
+        elif busy > SUSPICION:
+            if self.passed < self.let_pass:
+                self.passed += 1
+            else:
+                self.passed = 0
+                self.let_pass = min(2 * self.let_pass + 1, LET_PASS)  # `ran` forgives
+                self.suspicious = SUSPICIOUS
         return self.suspicious > 0
 
     def ran(self, callback: Callable[..., Any], seconds: float) -> None:
         """Note how long a callback took."""
+        if seconds > SUSPICION:
+            self.let_pass = self.passed = 0
         if self.longest is None or seconds > self.longest.seconds:
             self.longest = LongestCallback(seconds, *_origin(callback))
 

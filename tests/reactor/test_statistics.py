@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pollux import IOLoop, new_event_loop, registry
+from pollux.statistics import LET_PASS, SUSPICIOUS
 from pollux.watchdog import Watchdog
 
 NAMES = [backend.name for backend in registry.backends() if registry.unusable(backend) is None]
@@ -145,6 +146,30 @@ def test_one_that_is_slow_now_and_then_is_named(clocked: ClockedLoop) -> None:
     clocked.remove_handler(near)
     near.close()
     far.close()
+
+
+def test_busy_times_without_a_slow_callback_are_looked_into_ever_less(clocked: ClockedLoop) -> None:
+    """Many callbacks at once, or a process that others keep from running: nobody is to blame."""
+    looks: list[int] = []
+
+    def quick() -> None:
+        clocked.now += 0.001
+
+    def slow() -> None:
+        clocked.now += 0.02
+
+    for _ in range(8):
+        for _ in range(8):
+            for _ in range(10):
+                clocked.add_callback(quick)
+            _turn(clocked, 2 * SUSPICIOUS)  # to the end of the suspicion
+        looks.append(clocked._tally.let_pass)
+    assert looks == sorted(looks)
+    assert looks[-1] == LET_PASS
+    for _ in range(2 * LET_PASS):
+        clocked.add_callback(slow)
+        _turn(clocked, 2)
+    assert clocked._tally.let_pass == 0, "it is found all the same, and from then on every one is looked into"
 
 
 def test_a_slow_handler_and_a_slow_task_are_named(clocked: ClockedLoop) -> None:
