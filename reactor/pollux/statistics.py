@@ -93,7 +93,8 @@ class Tally:
 
     __slots__ = (
         "awake", "callback_time", "callbacks", "event_time", "events", "iterations", "lag", "let_pass", "longest",
-        "look_again", "passed", "poll_time", "polls", "sampling", "suspicious", "timeout_time", "timeouts", "unsampled", "unsure",
+        "look_again", "passed", "poll_time", "polls", "sampling", "suspicious", "timeout_time", "timeouts",
+        "unsampled", "unsure",
     )  # fmt: skip
 
     def __init__(self) -> None:
