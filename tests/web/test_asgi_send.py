@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.asgi_parts import PLAIN, Message, Receive, Recorder, Send, body, errors, serve, start
+from tests.web.asgi_parts import PLAIN, Message, Receive, Send, body, errors, serve, start
 from tests.web.client import Web, get, post
 
 # Sending
@@ -455,24 +455,5 @@ def test_pathsend(web: Web, tmp_path: Path, size: int) -> None:
         assert head.one("Content-Length") == str(size)
         path.unlink()
         assert (await client.ask(get())).status == 500
-
-    web.run(main())
-
-
-def test_a_websocket_handshake_is_refused(web: Web) -> None:
-    recorder = Recorder()
-    server = serve(web, recorder)
-    lines = (
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
-    )
-
-    async def main() -> None:
-        client = await web.connect(server)
-        assert (await client.ask(get("/", *lines))).status == 403
-        assert recorder.scope == {}
-        assert (await client.ask(get("/after"))).status == 200
 
     web.run(main())

@@ -10,22 +10,30 @@ What the specification leaves open
   has only closed its sending side gets its answer (RFC 9112 9.6).
 * Trailers are offered to every HTTP/1.1 request, and dropped where the client did not ask for them (RFC 9110 6.5.1).
 * `http.response.push` is not offered: no HTTP/1.1 client can be pushed to, and HTTP/2 has given it up.
-* WebSocket handshakes are refused with 403, what the specification has for a socket that is not accepted.
+
+WebSockets
+----------
+This room may not import the one of WebSocket, which stands above it. Who serves scopes of another type than
+"http" is found by the entry points of the group `pollux.asgi`, which have the type's name, when the first handshake
+comes: that costs a start without WebSockets nothing. `pollux_websocket.asgi` is found in the same way as another's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pollux.iostream import StreamClosedError
 from pollux.log import app_log
-from pollux_http.headers import HTTPHeaders, problem_of
+from pollux_http.asgi_heads import Head, checked, fields_of, make_head
+from pollux_http.headers import HTTPHeaders
 from pollux_http.lifespan import Lifespan
-from pollux_http.response import LENGTHS, SERVER_NAME, bodiless, reason_phrase
+from pollux_http.response import LENGTHS, bodiless, reason_phrase
 
 if TYPE_CHECKING:
     from pollux_http.connection import ServerConnection
@@ -54,15 +62,22 @@ class ClientDisconnectedError(StreamClosedError):
     """The client has gone: what was to be sent reaches nobody."""
 
 
-class _Head(NamedTuple):
-    """A response head that can be sent as it is; it ends with "Content-Length: " if `length` is None.
+Serve = Callable[["ASGIAdapter", "HTTPServerRequest"], Coroutine[Any, Any, None] | None]
+"""Serves one request as a scope of another type than "http": returns what is to run as its task, or has answered it."""
 
-    `closes`: it must not be, as the application asks for the end of the connection.
-    """
 
-    data: bytes
-    length: int | None
-    closes: bool
+@functools.cache
+def _serving(kind: str) -> Serve | None:
+    """Return who serves scopes of type `kind`; None if nobody is installed who does."""
+    for found in metadata.entry_points(group="pollux.asgi", name=kind):
+        serve: Serve = found.load()
+        return serve
+    return None
+
+
+def _asks_for_websocket(request: HTTPServerRequest) -> bool:
+    offered = ",".join(request.headers.get_list("Upgrade")).lower().split(",")
+    return request.method == "GET" and "websocket" in [each.strip(" \t") for each in offered]
 
 
 class ASGIAdapter:
@@ -71,19 +86,27 @@ class ASGIAdapter:
     :param application: called with scope, receive and send.
     :param root_path: where the application is mounted; put before each path, as a proxy that strips it expects.
     :param lifespan: "auto", "on" or "off", see `Lifespan`.
+    :param settings: of its WebSockets, see `pollux_websocket.asgi`.
     :ivar log_function: called with request and status after each response; None: no log.
     """
 
     log_function: Callable[[HTTPServerRequest, int], object] | None = None
 
-    def __init__(self, application: ASGIApplication, root_path: str = "", lifespan: str = "auto") -> None:
+    def __init__(
+        self,
+        application: ASGIApplication,
+        root_path: str = "",
+        lifespan: str = "auto",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.application = application
         self.root_path = root_path
+        self.settings = settings or {}
         self.lifespan = Lifespan(application, lifespan)
         self._started = lifespan == "off"
         self._starting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # of requests that are being served, or whose task goes on
-        self._heads: dict[object, _Head] = {}
+        self._heads: dict[object, Head] = {}
         self._date = ""  # for which `_heads` holds
 
     def streams_body(self, request: HTTPServerRequest) -> bool:
@@ -93,12 +116,20 @@ class ASGIAdapter:
     def __call__(self, request: HTTPServerRequest) -> None:
         """Serve a request."""
         connection = request.connection
-        if request.upgrade and request.headers.get("Upgrade", "").lower() == "websocket":
-            connection.respond(403, content_type="text/plain; charset=UTF-8", body=b"WebSocket is not served here\n")
-            return
-        exchange = _Exchange(self, request, connection)
-        connection.on_close = exchange.closed
-        task = connection.server.io_loop.start_task(exchange.run())
+        if request.upgrade and _asks_for_websocket(request):
+            serve = _serving("websocket")
+            if serve is None:
+                body = b"WebSocket is not served here: no plugin does\n"
+                connection.respond(501, content_type="text/plain; charset=UTF-8", body=body)
+                return
+            serving = serve(self, request)
+            if serving is None:
+                return
+        else:
+            exchange = Exchange(self, request)
+            connection.on_close = exchange.closed
+            serving = exchange.run()
+        task = connection.server.io_loop.start_task(serving)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -125,6 +156,11 @@ class ASGIAdapter:
                 await asyncio.wait(left, timeout=1.0)
         if self._starting is not None:
             await self.lifespan.shutdown()
+
+    def log(self, request: HTTPServerRequest, status: int) -> None:
+        """Log what a request was answered, if somebody wants that."""
+        if self.log_function is not None:
+            self.log_function(request, status)
 
     @property
     def started(self) -> bool:
@@ -169,7 +205,7 @@ class ASGIAdapter:
             "root_path": self.root_path,
         }
 
-    def head(self, status: int, headers: tuple[Iterable[bytes], ...], date: str) -> _Head:
+    def head(self, status: int, headers: tuple[Iterable[bytes], ...], date: str) -> Head:
         """Return the head of a response that says nothing of its connection; heads of this second are kept.
 
         :raises ValueError: a name or value that no header can hold.
@@ -186,54 +222,11 @@ class ASGIAdapter:
         if known is None:
             if len(self._heads) >= REMEMBERED_HEADS:
                 self._heads.clear()
-            known = self._heads[key] = _make_head(status, headers, date)
+            known = self._heads[key] = make_head(status, headers, date)
         return known
 
 
-def _checked(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return header fields that can go out.
-
-    :raises ValueError: one cannot.
-    """
-    fields = []
-    for name, value in headers:
-        if type(name) is not bytes or type(value) is not bytes:
-            raise ValueError(f"a header is a pair of bytes, got {name!r}: {value!r}")
-        if (problem := problem_of(name.decode("latin-1"), value.decode("latin-1"))) is not None:
-            raise ValueError(problem)
-        fields.append((name, value))
-    return fields
-
-
-def _length(value: bytes) -> int:
-    if not value.isdigit():
-        raise ValueError(f"Content-Length is a number of bytes in decimal digits, got {value!r}")
-    return int(value)
-
-
-def _make_head(status: int, headers: Iterable[Iterable[bytes]], date: str) -> _Head:
-    length = None
-    closes = False
-    names = set()
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status).encode("latin-1"))]
-    for name, value in _checked(headers):
-        lower = name.lower()
-        names.add(lower)
-        if lower == b"content-length":
-            length = _length(value)
-        elif lower == b"connection":
-            closes = b"close" in value.lower()
-        if lower not in (b"transfer-encoding", b"connection"):  # framing is the server's
-            lines.append(b"%b: %b\r\n" % (name, value))
-    if b"server" not in names:
-        lines.append(b"Server: %b\r\n" % SERVER_NAME.encode())
-    if b"date" not in names:
-        lines.append(b"Date: %b\r\n" % date.encode())
-    lines.append(b"Content-Length: " if length is None else b"\r\n")
-    return _Head(b"".join(lines), length, closes)
-
-
-class _Exchange:
+class Exchange:
     """One request and its response: the application's `receive` and `send`."""
 
     # What most requests never change is a class attribute until it is changed.
@@ -246,10 +239,10 @@ class _Exchange:
     _trailing = False
     _trailers: HTTPHeaders | None = None
 
-    def __init__(self, adapter: ASGIAdapter, request: HTTPServerRequest, connection: ServerConnection) -> None:
+    def __init__(self, adapter: ASGIAdapter, request: HTTPServerRequest) -> None:
         self._adapter = adapter
         self._request = request
-        self._connection = connection
+        self._connection = request.connection
 
     async def run(self) -> None:
         """Call the application, and answer in its place where it did not."""
@@ -259,18 +252,18 @@ class _Exchange:
                 await adapter.startup()
             await adapter.application(adapter.scope(request, self._connection), self.receive, self.send)
         except Exception as error:
-            if not (self._connection.gone and _is_disconnect(error)):
+            if not (self._connection.gone and is_disconnect(error)):
                 app_log.error("Exception in the application: %s %r", request.method, request.uri, exc_info=True)
         except BaseException:  # cancelled, or the end of the process
             if self._phase != _DONE:
-                self._give_up(503)
+                self.give_up(503)
             raise
         if self._phase != _DONE:
             if not self._connection.gone:
                 app_log.error("the application has not completed its response: %s %r", request.method, request.uri)
-            self._give_up(500)
+            self.give_up(500)
 
-    def _give_up(self, status: int) -> None:
+    def give_up(self, status: int) -> None:
         """Answer `status`, or if a part of the response has left, cut the connection."""
         connection = self._connection
         if self._phase in (_NOTHING, _HELD):
@@ -351,8 +344,8 @@ class _Exchange:
         elif kind == "http.response.trailers" and phase == _TRAILERS:
             self._take_trailers(message)
         elif kind == "http.response.early_hint" and phase == _NOTHING:
-            links = _checked((b"Link", link) for link in message.get("links", ()))
-            self._connection.send_interim(103, _fields(links))
+            links = checked((b"Link", link) for link in message.get("links", ()))
+            self._connection.send_interim(103, fields_of(links))
         elif kind == "http.response.pathsend" and phase == _HELD:
             await self._send_file(message["path"])
         else:
@@ -389,7 +382,7 @@ class _Exchange:
     def _start(self) -> None:
         if self._connection.gone:
             raise ClientDisconnectedError
-        self._connection.start(self._status, None, _fields(_checked(self._headers)))
+        self._connection.start(self._status, None, fields_of(checked(self._headers)))
         self._phase = _BODY
 
     async def _send_part(self, body: bytes, more: bool) -> None:
@@ -417,7 +410,7 @@ class _Exchange:
             raise ClientDisconnectedError
         if self._trailers is None:
             self._trailers = HTTPHeaders()
-        for name, value in _checked(message.get("headers", ())):
+        for name, value in checked(message.get("headers", ())):
             self._trailers.add(name.decode("latin-1"), value.decode("latin-1"))
         if not message.get("more_trailers", False):
             self._finish()
@@ -450,21 +443,13 @@ class _Exchange:
         """The response is complete: who receives learns that there will be no more."""
         if self._wake is not None:
             self._wake.set()
-        if self._adapter.log_function is not None:
-            self._adapter.log_function(self._request, status)
+        self._adapter.log(self._request, status)
 
 
-def _is_disconnect(error: BaseException | None) -> bool:
+def is_disconnect(error: BaseException | None) -> bool:
     """Return whether `error` is our news of a client that has gone, or was made of it: frameworks wrap it."""
     while error is not None:
         if isinstance(error, ClientDisconnectedError):
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _fields(fields: Iterable[tuple[bytes, bytes]]) -> HTTPHeaders:
-    headers = HTTPHeaders()
-    for name, value in fields:
-        headers.add(name.decode("latin-1"), value.decode("latin-1"))
-    return headers

@@ -264,6 +264,11 @@ class Connection:
         self._endpoint.log_exception(type(error), error, error and error.__traceback__)
         self.close_with(INTERNAL_ERROR, "")
 
+    def push(self) -> None:
+        """From now on messages go to `on_message`."""
+        self._pull_only = False
+        self._work()
+
     def read_message(self) -> asyncio.Future[Message | None]:
         """Return a Future of the next message that no callback has got; None: there are no more.
 
@@ -379,6 +384,11 @@ class Connection:
     def abort(self) -> None:
         """Cut the connection."""
         self.stream.close()
+
+    @property
+    def got_close(self) -> bool:
+        """Whether the peer has sent a Close."""
+        return isinstance(self._ending, Close)
 
     def _wait(self) -> None:
         """The end has begun: give it `close_timeout` from now on."""

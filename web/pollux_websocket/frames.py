@@ -26,7 +26,8 @@ CONTROL_SIZE = 125  # bytes: 5.5
 
 NORMAL, GOING_AWAY, PROTOCOL_ERROR = 1000, 1001, 1002
 INVALID_DATA, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR = 1007, 1008, 1009, 1011
-NO_STATUS = 1005  # 7.4.1: never sent; what a Close without a code is reported as
+# 7.4.1: never sent, but reported: a Close without a code, and an end without a Close.
+NO_STATUS, NO_CLOSE = 1005, 1006
 
 # 7.4.1, and IANA's registry, which has added 1012 to 1014. 1004, 1005, 1006 and 1015 are never sent.
 _REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
