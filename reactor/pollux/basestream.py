@@ -209,6 +209,17 @@ class BaseIOStream(RawStream):
             except BaseException as error:
                 self._consumer_failed(error)
 
+    def stop_delivery(self, rest: bytes = b"") -> None:
+        """End what `deliver_to` began: from now on the stream is read again.
+
+        :param rest: what was delivered and not used: the first to be read, before what comes.
+        """
+        self._consumer = None
+        self.pause_reading()  # reads begin with what is in the buffer
+        if rest:
+            self._idle_buffer().feed(rest)
+        self._watch_for_close()
+
     def set_close_callback(self, callback: Callable[[], object] | None) -> None:
         """See `RawStream.set_close_callback`. While nobody reads and nothing is buffered, the peer's end is watched
         for."""

@@ -280,3 +280,49 @@ def test_a_closed_number_that_is_used_again_is_another_stream(loop: IOLoop) -> N
             new.close()
 
     run(loop, main())
+
+
+def test_reads_after_delivery(loop: IOLoop) -> None:
+    """What was delivered and not used is read first; what has not come is not lost."""
+
+    async def main() -> None:
+        sink = Sink()
+        with socket_pair() as (ours, peer):
+            stream = IOStream(ours)
+            stream.deliver_to(sink)
+            peer.send(b"one\ntwo\nthr")
+            await sink.until(b"one\ntwo\nthr")
+            stream.stop_delivery(b"two\nthr")
+            with pytest.raises(BlockingIOError):
+                peer.recv(1)
+            peer.send(b"ee\n")
+            assert [await stream.read_until(b"\n"), await stream.read_until(b"\n")] == [b"two\n", b"three\n"]
+            stream.deliver_to(sink)
+            peer.send(b"four")
+            await sink.until(b"one\ntwo\nthrfour")
+            stream.stop_delivery()
+            told = asyncio.Event()
+            stream.set_close_callback(told.set)
+            peer.close()
+            await told.wait()
+
+    run(loop, main())
+
+
+def test_delivery_that_ends_with_the_stream(loop: IOLoop) -> None:
+    """At the end of what the peer sends, and closed: what was delivered can still be read."""
+
+    async def main() -> None:
+        sink = Sink()
+        with socket_pair() as (ours, peer):
+            stream = IOStream(ours)
+            stream.deliver_to(sink)
+            peer.send(b"all")
+            peer.shutdown(socket.SHUT_WR)
+            await sink.until(b"all")
+            stream.stop_delivery(b"all")
+            assert await stream.read_until_close() == b"all"
+            stream.stop_delivery(b"rest")
+            assert await stream.read_bytes(4) == b"rest"
+
+    run(loop, main())

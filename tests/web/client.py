@@ -158,12 +158,13 @@ class Web:
     async def connect(self, server: HTTPServer, receive_buffer: int | None = None) -> Client:
         """Connect to `server`."""
         sock = socket.socket()
-        self.clients.append(Client(sock))
+        client = Client(sock)
+        self.clients.append(client)
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         await self.loop.sock_connect(sock, server.sockets[0].getsockname())
-        return self.clients[-1]
+        return client
 
     async def ask(self, server: HTTPServer, data: bytes, method: str = "GET") -> Answer:
         """Send a request on a connection of its own, and return the response."""

@@ -17,14 +17,14 @@ from tests.web.client import Answer, Client, Web
 
 
 @contextmanager
-def tornado_server(*args: Any, **settings: Any) -> Iterator[Any]:
-    """Serve a `tornado.web.Application`; yields its address."""
+def tornado_server(*args: Any, callback: Any = None, **settings: Any) -> Iterator[Any]:
+    """Serve a `tornado.web.Application`, or what else Tornado's server takes; yields its address."""
     started = threading.Event()
     state: dict[str, Any] = {}
 
     def run() -> None:
         async def main() -> None:
-            server = tornado.httpserver.HTTPServer(tornado.web.Application(*args, **settings))
+            server = tornado.httpserver.HTTPServer(callback or tornado.web.Application(*args, **settings))
             sockets = tornado.netutil.bind_sockets(0, "127.0.0.1")
             server.add_sockets(sockets)
             state.update(address=sockets[0].getsockname(), loop=asyncio.get_running_loop(), stop=asyncio.Event())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from typing import Any
 
 import pytest
 
-from pollux_http import HTTPStreamClosedError
+from pollux import IOLoop
+from pollux.backend import Backend
+from pollux.testing.descriptors import nothing_left_open
+from pollux_http import AsyncHTTPClient, HTTPStreamClosedError
 from tests.web.client import Web
 from tests.web.origins import OK, Peer, client, origin
 
@@ -247,3 +251,32 @@ def test_only_the_same_way_shares_a_connection(web: Web) -> None:
             assert server.requests[-1].one("Authorization") is None
 
     web.run(main())
+
+
+def test_the_loops_own_client_is_closed_with_the_loop(backend: Backend) -> None:
+    """Its idle sockets too."""
+
+    async def main() -> AsyncHTTPClient:
+        async with origin(None, OK) as server:
+            http = AsyncHTTPClient()
+            assert AsyncHTTPClient() is http
+            AsyncHTTPClient(force_instance=True).close()
+            await http.fetch(server.url)
+            assert (len(http.pool), http._closed) == (1, False)
+        again = http
+        again.close()
+        http = AsyncHTTPClient()
+        assert http is not again
+        async with origin(None, OK) as server:
+            await http.fetch(server.url)
+            return http
+
+    gc.collect()
+    with nothing_left_open():
+        loop = IOLoop(backend, make_current=False)
+        http = loop.run_sync(main)
+        loop.close()
+        assert (http._closed, len(http.pool)) == (True, 0)
+        with pytest.raises(RuntimeError, match="closed"):
+            http.fetch("http://localhost/")
+        gc.collect()

@@ -96,3 +96,19 @@ def test_a_bad_form_is_one_line_in_the_log(web: Web, caplog: pytest.LogCaptureFi
     body = part("x=y", b"1") * 90 + END
     assert web.run(web.ask(server, post("/", body, MULTIPART))).status == 400
     assert len([record for record in caplog.records if record.name.startswith("pollux")]) == 1
+
+
+def test_arguments_are_one_dict_that_may_be_changed(web: Web) -> None:
+    """As programs do that put defaults there; query and body keep their own."""
+
+    class Changing(pollux_web.RequestHandler):
+        def post(self) -> None:
+            assert self.request.arguments is self.request.arguments
+            self.request.arguments["a"].append(b"more")
+            self.request.arguments["new"] = [b"1"]
+            self.write({"a": self.get_arguments("a"), "new": self.get_argument("new")})
+            self.write({"q": self.get_query_arguments("a"), "b": self.get_body_arguments("a")})
+
+    server = web.serve(pollux_web.Application([("/", Changing)]))
+    form = post("/?a=q", b"a=b", "Content-Type: application/x-www-form-urlencoded")
+    assert web.run(web.ask(server, form)).body == b'{"a": ["q", "b", "more"], "new": "1"}{"q": ["q"], "b": ["b"]}'

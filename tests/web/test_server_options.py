@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import inspect
 import ssl
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import tornado.httpserver
 import trustme
 
-from pollux_http import HTTPHeaders, HTTPInputError, HTTPServerRequest
+from pollux_http import HTTPHeaders, HTTPInputError, HTTPServer, HTTPServerRequest
 from pollux_http.inflating import Inflater
 from tests.web.client import Web, get, post
 
@@ -321,6 +323,62 @@ def test_tls(web: Web, authority: trustme.CA) -> None:
         assert not (await plain.rest()).startswith(b"HTTP/1.1 200"), "plain text to a TLS port"
 
     web.run(main())
+
+
+def test_handshake_timeout(virtual_web: Web, authority: trustme.CA) -> None:
+    """A client that says nothing after it has connected."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    server = virtual_web.serve(echo, ssl_options=context, handshake_timeout=5, header_timeout=1000)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        client = await virtual_web.connect(server)
+        assert await client.rest() == b""
+        assert 5 <= loop.time() - start <= 6
+
+    virtual_web.run(main())
+
+
+def test_chunk_size(web: Web) -> None:
+    """No more than that is read at once, and what a request does not take stays in the kernel."""
+    sizes: list[int] = []
+
+    class Application:
+        def streams_body(self, request: HTTPServerRequest) -> bool:
+            return True
+
+        def __call__(self, request: HTTPServerRequest) -> None:
+            def more() -> None:
+                while data := request.connection.take_body():
+                    sizes.append(len(data))
+                if request.complete:
+                    request.connection.respond(body=b"done")
+                else:
+                    request.connection.wait_for_body(more)
+
+            more()
+
+    server = web.serve(Application(), chunk_size=1000)
+
+    async def main() -> None:
+        client = await web.connect(server)
+        assert (await client.ask(post("/", bytes(10_000)))).body == b"done"
+        assert sum(sizes) == 10_000
+        assert max(sizes) <= 1000
+
+    web.run(main())
+
+
+def test_options_of_tornados_server_are_all_there(web: Web) -> None:
+    """Those of tornado.httpserver.HTTPServer.initialize, by their names."""
+    given = inspect.signature(tornado.httpserver.HTTPServer.initialize).parameters
+    ours = inspect.signature(HTTPServer.__init__).parameters
+    assert given.keys() - {"self", "request_callback"} <= ours.keys()
+    for name, parameter in given.items():
+        if name not in ("self", "request_callback", "idle_connection_timeout", "body_timeout", "max_header_size"):
+            assert ours[name].default in (parameter.default, ()), name
 
 
 def test_the_protocol_that_the_operator_names(web: Web) -> None:

@@ -80,6 +80,7 @@ class AsyncHTTPClient:
         self.initialize(**kwargs)
         if instances is not None:
             instances[cls] = self
+            loop.add_close_callback(self.close)
         return self
 
     def initialize(
@@ -149,12 +150,14 @@ class AsyncHTTPClient:
     def close(self) -> None:
         """Close all connections. What is being fetched ends with an `HTTPStreamClosedError`.
 
-        Call it before the loop is closed. Idle connections are closed with it; the loop's next client is a new one.
+        The loop's own client is closed with the loop; one made with `force_instance` is yours to close before. The
+        loop's next client is a new one.
         """
         if self._closed:
             return
         self._closed = True
         if self._instances is not None:
+            self.io_loop.remove_close_callback(self.close)
             for kind, instance in list(self._instances.items()):
                 if instance is self:
                     del self._instances[kind]

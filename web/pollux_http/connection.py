@@ -18,17 +18,18 @@ Longer than 500 lines, because a connection is one state machine.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from pollux.iostream import IOStream
 from pollux.log import app_log, gen_log
+from pollux_http.delegates import HTTPConnection
 from pollux_http.errors import HTTPInputError
 from pollux_http.headers import HTTPHeaders
 from pollux_http.parsing import RequestParser
 from pollux_http.request import HTTPServerRequest
-from pollux_http.response import CONTINUE, HTML, LAST_CHUNK, LENGTHS, bodiless, chunk, error_response, reason_phrase
+from pollux_http.response import CONTINUE, HTML, LAST_CHUNK, LENGTHS, as_chunk, bodiless, error_response, reason_phrase
 
 if TYPE_CHECKING:
     from pollux_http.server import HTTPServer
@@ -39,7 +40,7 @@ BODY_BUFFER = 64 * 1024  # bytes of a streamed body that wait for whoever wants 
 DISCARDED_SIZE = 256 * 1024  # bytes: a client that has begun to send is rarely stopped by the answer before so many
 
 
-class ServerConnection:
+class ServerConnection(HTTPConnection):
     """What `HTTPServer` makes of each stream.
 
     :ivar address: the peer's, as `socket.accept` gave it.
@@ -357,28 +358,34 @@ class ServerConnection:
         self._write(head)
         self._remaining = None if bodiless(status) or request.method == "HEAD" else length
 
-    def write(self, data: bytes) -> None:
+    def write(self, chunk: bytes) -> Awaitable[None]:
         """Send a part of the body of a response that was started.
 
+        :returns: an awaitable that is done when the kernel has taken all that was sent.
+        :raises StreamClosedError: from the awaitable: the client goes away before that.
         :raises RuntimeError: it is more than Content-Length says.
         """
         if self._current is not None and self._current.method != "HEAD":
             if self._remaining is not None:
-                if len(data) > self._remaining:
+                if len(chunk) > self._remaining:
                     # The rest would be taken for the next response.
-                    raise RuntimeError(f"Content-Length leaves {self._remaining} bytes to write, got {len(data)}")
-                self._remaining -= len(data)
-            self._write(chunk(data) if self._chunked else data)
+                    raise RuntimeError(f"Content-Length leaves {self._remaining} bytes to write, got {len(chunk)}")
+                self._remaining -= len(chunk)
+            self._write(as_chunk(chunk) if self._chunked else chunk)
+        return self.stream.drained()
 
     def finish(self, trailers: HTTPHeaders | None = None) -> None:
         """End a response that was started.
 
         :param trailers: fields behind the body (RFC 9110 6.5): sent if it is chunked and the client has said that it
             takes them (`TE: trailers`), else dropped.
+        :raises RuntimeError: it was not started.
         """
         request = self._current
         if request is None and self.gone:
             return
+        if self._chunked is None:
+            raise RuntimeError("finish() is for a response that was begun by start() or write_headers()")
         if self._chunked:
             if trailers and request is not None and "trailers" in request.headers.get("TE", ""):
                 lines = [f"{name}: {value}\r\n" for name, value in trailers.get_all()]

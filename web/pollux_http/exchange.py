@@ -20,7 +20,7 @@ from pollux_http.client_errors import HTTPResponseError, HTTPStreamClosedError
 from pollux_http.decoding import Decoder
 from pollux_http.errors import HTTPInputError
 from pollux_http.headers import normalize
-from pollux_http.response import LAST_CHUNK, chunk
+from pollux_http.response import LAST_CHUNK, as_chunk
 from pollux_http.response_parsing import Head, ResponseParser
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Exchange:
         if self._over or stream.closed():
             raise StreamClosedError(stream.error)
         if self.fetch.head.chunked:
-            data = chunk(data)
+            data = as_chunk(data)
         else:
             self._left -= len(data)
             if self._left < 0:

@@ -12,8 +12,10 @@ from pollux_http.cookies import as_morsels, parse_cookie
 from pollux_http.errors import HTTPInputError
 from pollux_http.headers import HTTPHeaders
 from pollux_http.multipart_form import HTTPFile, boundary_of, parse_multipart
+from pollux_http.start_line import parse_response_start_line
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from http.cookies import Morsel
 
     from pollux_http.connection import ServerConnection
@@ -55,7 +57,9 @@ class HTTPServerRequest:
     connection: ServerConnection
 
     started: float | None = None
+    _answered = False
     _headers: HTTPHeaders | None = None
+    _arguments: dict[str, list[bytes]] | None = None
     _query_arguments: dict[str, list[bytes]] | None = None
     _body_arguments: dict[str, list[bytes]] | None = None
     _files: dict[str, list[HTTPFile]] | None = None
@@ -155,11 +159,38 @@ class HTTPServerRequest:
 
     @property
     def arguments(self) -> dict[str, list[bytes]]:
-        """The arguments of query and body, those of the query first."""
-        merged = {name: values.copy() for name, values in self.query_arguments.items()}
-        for name, values in self.body_arguments.items():
-            merged.setdefault(name, []).extend(values)
+        """The arguments of query and body, those of the query first; a dict of its own, which may be changed."""
+        merged = self._arguments
+        if merged is None:
+            merged = {name: values.copy() for name, values in self.query_arguments.items()}
+            for name, values in self.body_arguments.items():
+                merged.setdefault(name, []).extend(values)
+            self._arguments = merged
         return merged
+
+    # Tornado's words of versions 1 to 3
+
+    def write(self, chunk: bytes | str) -> Awaitable[None]:
+        """Send part of a response as it is to go out, the first one with the whole head. `Connection`, `Date` and the
+        like are added.
+
+        :returns: see `ServerConnection.write`.
+        :raises HTTPInputError: the first one does not begin with the head of a response.
+        """
+        data = chunk.encode() if isinstance(chunk, str) else chunk
+        if self._answered:
+            return self.connection.write(data)
+        head, end, body = data.partition(b"\r\n\r\n")
+        if not end:
+            raise HTTPInputError(f"what is written first holds the whole head of the response, got {data[:80]!r}")
+        line, _, fields = head.decode("latin-1").partition("\r\n")
+        started = self.connection.write_headers(parse_response_start_line(line), HTTPHeaders.parse(fields), body)
+        self._answered = True
+        return started
+
+    def finish(self) -> None:
+        """End the response that `write` has begun."""
+        self.connection.finish()
 
     def full_url(self) -> str:
         """Return scheme, host and target in one."""

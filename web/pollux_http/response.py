@@ -149,7 +149,7 @@ def _error_parts(status: int, message: str) -> tuple[bytes, bytes]:
     return head.encode("latin-1"), body
 
 
-def chunk(data: bytes) -> bytes:
+def as_chunk(data: bytes) -> bytes:
     """Return `data` as one chunk (RFC 9112 7.1); an empty one would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 

@@ -18,8 +18,10 @@ from pollux.errors import PolluxError
 from pollux.ioloop import IOLoop
 from pollux.iostream import IOStream
 from pollux.log import app_log, gen_log
+from pollux.socketstream import HANDSHAKE_TIMEOUT
 from pollux.tcpserver import TCPServer
 from pollux_http.connection import ServerConnection
+from pollux_http.delegates import HTTPServerConnectionDelegate
 from pollux_http.forwarded import EVERYBODY, Forwarded
 from pollux_http.headers import HTTPHeaders
 from pollux_http.hosting import hosted
@@ -56,7 +58,8 @@ class HTTPServer(TCPServer):
     :param limit_concurrency: requests being answered at once; more are answered 503. None: no limit.
     :param ssl_options: serve TLS, see `TCPServer`.
     :param max_buffer_size: as in `TCPServer`; also the default of `max_body_size`, as in Tornado.
-    :param chunk_size: bytes that are read at once; see `read_chunk_size` of `TCPServer`.
+    :param chunk_size: bytes that are read at once, default 64 KiB; see `read_chunk_size` of `TCPServer`.
+    :param handshake_timeout: seconds that a client has for the TLS handshake.
     :param app_options: for the adapter of an ASGI or WSGI application, see `pollux_http.hosting.hosted`.
     :raises pollux_http.interface.InterfaceError: it is no application.
     """
@@ -86,13 +89,17 @@ class HTTPServer(TCPServer):
         ssl_options: Mapping[str, Any] | ssl.SSLContext | None = None,
         max_buffer_size: int | None = None,
         chunk_size: int | None = None,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
         **app_options: Any,
     ) -> None:
-        super().__init__(ssl_options, max_buffer_size, chunk_size)
+        super().__init__(ssl_options, max_buffer_size, chunk_size, handshake_timeout=handshake_timeout)
         self.io_loop = IOLoop.current()
         self.application = hosted(request_callback, interface, **app_options)
         self.request_callback: Callable[[HTTPServerRequest], object] = self.application
         self.streams_body: Callable[[HTTPServerRequest], bool] | None = getattr(self.application, "streams_body", None)
+        self._tell_close: Callable[[object], None] | None = None
+        if isinstance(self.application, HTTPServerConnectionDelegate):
+            self._tell_close = self.application.on_close
         self.keep_alive = not no_keep_alive  # False: each response is its connection's last
         self.idle_connection_timeout = idle_connection_timeout
         self.header_timeout = header_timeout
@@ -158,6 +165,8 @@ class HTTPServer(TCPServer):
     def forget(self, connection: ServerConnection | ProxyPreface) -> None:
         """Called by a connection that has closed, or was taken over."""
         self._connections.discard(connection)
+        if self._tell_close is not None and isinstance(connection, ServerConnection):
+            self._tell_close(connection)
         if not self._connections and self._all_closed is not None and not self._all_closed.done():
             self._all_closed.set_result(None)
 

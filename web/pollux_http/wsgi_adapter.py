@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from pollux.ioloop import IOLoop
 from pollux.rawstream import DONE
+from pollux_http.delegates import HTTPConnection
 from pollux_http.headers import HTTPHeaders
 from pollux_http.request import HTTPServerRequest
 from pollux_http.response import HTML, bodiless, reason_phrase
@@ -81,7 +82,7 @@ def _request(environ: Environ) -> HTTPServerRequest:
     return request
 
 
-class _Answer:
+class _Answer(HTTPConnection):
     """Takes what a handler answers, in place of a `ServerConnection`."""
 
     on_close: Callable[[], object] | None = None
@@ -121,10 +122,11 @@ class _Answer:
             raise RuntimeError("this request has been answered already")
         self.status, self.reason, self.headers = status, reason, headers.copy()
 
-    def write(self, data: bytes) -> None:
+    def write(self, chunk: bytes) -> Awaitable[None]:
         """See `ServerConnection.write`."""
         if self.request.method != "HEAD":
-            self.parts.append(data)
+            self.parts.append(chunk)
+        return DONE
 
     def finish(self, trailers: HTTPHeaders | None = None) -> None:
         """See `ServerConnection.finish`."""

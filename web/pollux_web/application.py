@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pollux import IOLoop
 from pollux.log import access_log
 from pollux_http import HTTPServer, HTTPServerRequest
+from pollux_http.delegates import Answer
 from pollux_web.handler import ErrorHandler, RequestHandler
 from pollux_web.handler_router import HandlerRouter, Match
-from pollux_web.routing import Answer, DefaultHostMatches, HostMatches, ReversibleRouter, Undecoded
+from pollux_web.routing import DefaultHostMatches, HostMatches, ReversibleRouter, Undecoded
 from pollux_web.ui_modules import BUILT_IN, UIModule, methods_in, modules_in
 
 if TYPE_CHECKING:

@@ -123,9 +123,7 @@ class RequestHandler(Templates):
         """
         stream, rest = self.request.connection.detach()
         self._finished = True
-        stream._consumer = None  # HTTP reads no more; the stream has no public word for that
-        if rest:
-            stream._idle_buffer().feed(rest)  # what the client has sent behind the request is the first to be read
+        stream.stop_delivery(rest)  # what the client has sent behind the request is the first to be read
         return stream
 
     # From request to response

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pollux_http import HTTPServerRequest
+from pollux_http.delegates import Answer
 from pollux_web.arguments import Arguments
 from pollux_web.handler import RequestHandler
 from pollux_web.routing import (
-    Answer,
     ReversibleRuleRouter,
     Rule,
     RuleRouter,

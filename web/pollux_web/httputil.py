@@ -11,18 +11,28 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from email.utils import formatdate
 from http.client import responses
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pollux_http import HTTPHeaders, HTTPInputError, HTTPServerRequest
 from pollux_http.cookies import parse_cookie
+from pollux_http.delegates import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from pollux_http.multipart_form import HTTPFile, boundary_of, parse_multipart
+from pollux_http.start_line import (
+    RequestStartLine,
+    ResponseStartLine,
+    parse_request_start_line,
+    parse_response_start_line,
+)
 from pollux_web.escape import parse_qs_bytes
 
 __all__ = [
+    "HTTPConnection",
     "HTTPFile",
     "HTTPHeaders",
     "HTTPInputError",
+    "HTTPMessageDelegate",
+    "HTTPServerConnectionDelegate",
     "HTTPServerRequest",
     "RequestStartLine",
     "ResponseStartLine",
@@ -42,9 +52,6 @@ __all__ = [
 
 MAX_ARGUMENTS = 1000  # of an urlencoded form: each costs more to keep than to send
 
-_VERSION = re.compile(r"HTTP/1\.[0-9]")
-_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_RESPONSE_LINE = re.compile(r"(HTTP/1\.[0-9]) ([0-9]{3}) ([\t\x20-\x7e\x80-\xff]*)")
 _HOST_AND_PORT = re.compile(r"(.+):([0-9]+)", re.ASCII)
 
 
@@ -128,44 +135,6 @@ def parse_multipart_form_data(
         arguments.setdefault(name, []).extend(values)
     for name, uploaded in form.files.items():
         files.setdefault(name, []).extend(uploaded)
-
-
-class RequestStartLine(NamedTuple):
-    """The first line of a request."""
-
-    method: str
-    path: str
-    version: str
-
-
-class ResponseStartLine(NamedTuple):
-    """The first line of a response."""
-
-    version: str
-    code: int
-    reason: str
-
-
-def parse_request_start_line(line: str) -> RequestStartLine:
-    """Take the first line of a request apart.
-
-    :raises HTTPInputError: it is malformed.
-    """
-    parts = line.split(" ")
-    if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
-        raise HTTPInputError(f"a request begins with 'METHOD target HTTP/1.1', got {line[:200]!r}")
-    return RequestStartLine(*parts)
-
-
-def parse_response_start_line(line: str) -> ResponseStartLine:
-    """Take the first line of a response apart.
-
-    :raises HTTPInputError: it is malformed.
-    """
-    match = _RESPONSE_LINE.fullmatch(line)
-    if match is None:
-        raise HTTPInputError(f"a response begins with 'HTTP/1.1 200 reason', got {line[:200]!r}")
-    return ResponseStartLine(match[1], int(match[2]), match[3])
 
 
 def encode_username_password(username: str | bytes, password: str | bytes) -> bytes:

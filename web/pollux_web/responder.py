@@ -202,9 +202,7 @@ class Responder:
         else:
             for transform in self._transforms:
                 data = transform.transform_chunk(data, include_footers)
-        if not bodiless(self._status_code):
-            connection.write(data)
-        return connection.stream.drained()
+        return connection.stream.drained() if bodiless(self._status_code) else connection.write(data)
 
     def _transformed(self, data: bytes, finishing: bool) -> tuple[bytes, HTTPHeaders]:
         """Return the first part of the body, and the headers, as they go out."""

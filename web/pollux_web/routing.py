@@ -11,21 +11,20 @@ matches it; those that are shadowed keep their place in the list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes
 
 from pollux.log import gen_log
 from pollux_http import HTTPServerRequest
+from pollux_http.delegates import Answer
 from pollux_web.path_pattern import literal_of, template_of
 
 if TYPE_CHECKING:
     from pollux_web.application import Application
 
-# What answers a request. Where a rule leads.
-Answer = Callable[[HTTPServerRequest], object]
-Target = Any  # a handler class or its dotted name, a list of rules, a Router, an Answer
+Target = Any  # where a rule leads: a handler class or its dotted name, a list of rules, a Router, an Answer
 
 
 class Matcher:
@@ -244,7 +243,7 @@ class Router:
     """Finds what answers a request; itself callable with one, so that it can be served: `HTTPServer(router)`."""
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Answer | None:
-        """Return a function that answers `request` when it is called with it, or None.
+        """Return what answers `request`: a function that takes it, or an `HTTPMessageDelegate`; or None.
 
         :param kwargs: what the matcher that led here found, and the rule's `target_kwargs`.
         """
