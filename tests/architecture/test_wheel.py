@@ -81,6 +81,7 @@ def test_entry_points_and_metadata(wheel: Path) -> None:
     assert {name: dict(entry_points[name]) for name in entry_points.sections()} == {
         "console_scripts": {"pollux": "pollux.cli:main"},
         "pollux": {"pollux_backends": "pollux_backends.plugin", "pollux_web": "pollux_web.plugin"},
+        "pollux.asgi": {"websocket": "pollux_websocket.asgi:serve"},
         "pytest11": {"pollux": "pollux.testing.pytest_plugin"},
     }
     assert metadata["Name"] == "pollux"
