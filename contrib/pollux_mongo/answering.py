@@ -10,24 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pollux.ioloop import IOLoop
+if TYPE_CHECKING:
+    from pollux.ioloop import IOLoop
+    from pollux_mongo.pool import ConnectionPool
 
 Callback = Callable[[Any, Any], Any]  # (response, error)
 
 
-def answer(loop: IOLoop, work: Coroutine[Any, Any, Any], callback: Any) -> Any:
+def answer(pool: ConnectionPool, work: Coroutine[Any, Any, Any], callback: Any) -> Any:
     """Return `work`; or, with a callback, begin it and return None.
 
     :raises TypeError: the callback cannot be called.
     """
-    if callback is None:
-        return work
-    if not callable(callback):
+    if callback is not None and not callable(callback):
         work.close()
         raise TypeError(f"callback is called as callback(response, error), got {callback!r}")
-    loop.add_future(begin(loop, work), partial(_tell, callback))
+    if pool.opening is not None:
+        work = pool.opened_first(work)
+    if callback is None:
+        return work
+    pool.io_loop.add_future(begin(pool.io_loop, work), partial(_tell, callback))
     return None
 
 

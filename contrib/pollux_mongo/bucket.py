@@ -47,7 +47,7 @@ class Bucket:
         :returns: its id.
         """
         self._pool.check()
-        return answer(self._pool.io_loop, self._put(source, filename, metadata), callback)
+        return answer(self._pool, self._put(source, filename, metadata), callback)
 
     async def _put(self, source: Source, filename: str, metadata: dict[str, Any] | None) -> Any:
         stream = self.driver.open_upload_stream(filename, metadata=metadata)
@@ -69,7 +69,7 @@ class Bucket:
         :raises gridfs.errors.NoFile: there is none with this id.
         """
         self._pool.check()
-        return answer(self._pool.io_loop, self._get(file_id), callback)
+        return answer(self._pool, self._get(file_id), callback)
 
     async def _get(self, file_id: Any) -> bytes:
         return b"".join([piece async for piece in self.read(file_id)])
@@ -99,9 +99,9 @@ class Bucket:
         :raises gridfs.errors.NoFile: there is none with this id.
         """
         self._pool.check()
-        return answer(self._pool.io_loop, self.driver.delete(file_id), callback)
+        return answer(self._pool, self.driver.delete(file_id), callback)
 
     def rename(self, file_id: Any, filename: str, *, callback: Callback | None = None) -> Any:
         """Give a file another name."""
         self._pool.check()
-        return answer(self._pool.io_loop, self.driver.rename(file_id, filename), callback)
+        return answer(self._pool, self.driver.rename(file_id, filename), callback)

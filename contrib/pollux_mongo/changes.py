@@ -97,7 +97,7 @@ class Changes:
         :param callback: called as `callback(count, error)` in the end.
         :returns: an awaitable of how many they were; None with a callback.
         """
-        return answer(self._pool.io_loop, self._each(function), callback)
+        return answer(self._pool, self._each(function), callback)
 
     async def _each(self, function: Callable[[Any], Any]) -> int:
         count = 0

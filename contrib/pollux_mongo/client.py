@@ -134,7 +134,7 @@ class Client:
 
     def collection_names(self, callback: Callback | None = None, **options: Any) -> Any:
         """Return the list of the names of the database's collections."""
-        return self._answer(self.database.list_collection_names(**options), callback)
+        return answer(self.pool, self.database.list_collection_names(**options), callback)
 
     # The database
 
@@ -155,7 +155,7 @@ class Client:
         :raises pymongo.errors.OperationFailure: the server refused it.
         """
         work = self.database.command(command, value, check, allowable_errors, **options)
-        return self._answer(work, callback)
+        return answer(self.pool, work, callback)
 
     def aggregate(self, pipeline: Any, *, callback: Callback | None = None, **options: Any) -> Any:
         """Run an aggregation that begins with no collection: `$documents`, `$currentOp`. See `Cursor.aggregate`."""
@@ -166,7 +166,7 @@ class Client:
             batch_size=options.get("batchSize", 0),
             codec_options=database.codec_options,
         )
-        return results if callback is None else self._answer(results.to_list(), callback)
+        return results if callback is None else answer(self.pool, results.to_list(), callback)
 
     def watch(self, pipeline: Any = None, **options: Any) -> Changes:
         """Return the `Changes` of all the database's collections from now on. Needs a replica set."""
@@ -175,7 +175,7 @@ class Client:
     def bulk_write(self, models: Any, *, callback: Callback | None = None, **options: Any) -> Any:
         """Write to several collections in one command, for MongoDB 8 and newer: PyMongo's models with a `namespace`."""
         self.pool.check()
-        return self._answer(self.pool.driver.bulk_write(models, **options), callback)
+        return answer(self.pool, self.pool.driver.bulk_write(models, **options), callback)
 
     def gridfs(self, name: str = "fs", **options: Any) -> Bucket:
         """Return the `Bucket` of this name, for files."""
@@ -213,8 +213,3 @@ class Client:
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
-
-    def _answer(self, work: Any, callback: Callback | None) -> Any:
-        if self.pool.opening is not None:
-            work = self.pool.opened_first(work)
-        return answer(self.pool.io_loop, work, callback)

@@ -77,15 +77,15 @@ class Connection:
         seconds, where others came in between."""
         self.pool.check()
         work = self._session().with_transaction(lambda _: function(self), **options)
-        return answer(self.pool.io_loop, work, callback)
+        return answer(self.pool, work, callback)
 
     def commit(self, callback: Callback | None = None) -> Any:
         """Commit the transaction that was begun by `await connection.begin()`."""
-        return answer(self.pool.io_loop, self._session().commit_transaction(), callback)
+        return answer(self.pool, self._session().commit_transaction(), callback)
 
     def rollback(self, callback: Callback | None = None) -> Any:
         """Abort the transaction."""
-        return answer(self.pool.io_loop, self._session().abort_transaction(), callback)
+        return answer(self.pool, self._session().abort_transaction(), callback)
 
     def begin(self, callback: Callback | None = None, **options: Any) -> Any:
         """Begin a transaction; `commit` or `rollback` end it."""
@@ -94,7 +94,7 @@ class Connection:
             await self._session().start_transaction(**options)
 
         self.pool.check()
-        return answer(self.pool.io_loop, begin(), callback)
+        return answer(self.pool, begin(), callback)
 
     def _session(self) -> AsyncClientSession:
         if self.session is None:

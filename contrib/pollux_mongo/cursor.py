@@ -110,7 +110,7 @@ class Cursor:
             batch_size=chosen.get("batch_size", 0),
             codec_options=collection.codec_options,
         )
-        return results if callback is None else answer(self.pool.io_loop, results.to_list(), callback)
+        return results if callback is None else answer(self.pool, results.to_list(), callback)
 
     def find_one(
         self, spec_or_id: Any = None, fields: Any = None, *, callback: Callback | None = None, **options: Any
@@ -131,7 +131,7 @@ class Cursor:
             work = self._collection.find_one(spec_or_id)
         if callback is None and pool.opening is None:
             return work
-        return self._answer(work, callback)
+        return answer(pool, work, callback)
 
     def count(self, spec: Any = None, *, callback: Callback | None = None, **options: Any) -> Any:
         """Count the documents that a query finds; None counts all."""
@@ -308,7 +308,7 @@ class Cursor:
 
     def _do(self, name: str, *args: Any, callback: Callback | None = None, **options: Any) -> Any:
         """Run one of PyMongo's operations."""
-        return self._answer(getattr(self.collection, name)(*args, **self._in_session(options)), callback)
+        return answer(self.pool, getattr(self.collection, name)(*args, **self._in_session(options)), callback)
 
     def _many(self, name: str, *args: Any, callback: Callback | None = None, **options: Any) -> Any:
         """Run one of PyMongo's operations that return a cursor."""
@@ -316,22 +316,17 @@ class Cursor:
         call = partial(getattr(collection, name), *args, **self._in_session(options))
         size = options.get("batchSize", 0)
         results = Results(self.pool, call, batch_size=size, codec_options=collection.codec_options)
-        return results if callback is None else answer(self.pool.io_loop, results.to_list(), callback)
+        return results if callback is None else answer(self.pool, results.to_list(), callback)
 
     def _write(self, work: Coroutine[Any, Any, Any], safe: bool, callback: Callback | None) -> Any:
         if safe:
-            return self._answer(work, callback)
+            return answer(self.pool, work, callback)
         if callback is not None:
             work.close()
             raise TypeError("callback= needs safe=True: without it the server does not answer")
         if self.pool.opening is not None:
             work = self.pool.opened_first(work)
         return begin(self.pool.io_loop, work)
-
-    def _answer(self, work: Coroutine[Any, Any, Any], callback: Callback | None) -> Any:
-        if self.pool.opening is not None:
-            work = self.pool.opened_first(work)
-        return answer(self.pool.io_loop, work, callback)
 
 
 async def _updated(work: Coroutine[Any, Any, Any]) -> list[dict[str, Any]]:
