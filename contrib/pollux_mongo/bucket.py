@@ -8,13 +8,12 @@ fails, or whose writer is cancelled, nothing stays.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gridfs.asynchronous import AsyncGridFSBucket
 
 from pollux_mongo.answering import Callback, answer
-from pollux_mongo.results import Results
+from pollux_mongo.cursor import Cursor
 
 if TYPE_CHECKING:
     from pollux_mongo.pool import ConnectionPool
@@ -28,11 +27,13 @@ class Bucket:
     :param name: of the bucket; its collections are `<name>.files` and `<name>.chunks`.
     :param options: as of PyMongo's `AsyncGridFSBucket`: `chunk_size_bytes`, `write_concern`, ...
     :ivar driver: that bucket; everything that is not here is there.
+    :ivar files: the `Cursor` of what is known of the files.
     """
 
     def __init__(self, pool: ConnectionPool, name: str = "fs", **options: Any) -> None:
         self._pool = pool
         self.driver = AsyncGridFSBucket(pool.database, name, **options)
+        self.files = Cursor(pool, pool.dbname, f"{name}.files")
 
     def put(
         self,
@@ -88,10 +89,12 @@ class Bucket:
         finally:
             await stream.close()
 
-    def find(self, spec: Any = None, **options: Any) -> Results:
-        """Find files; the `Results` are PyMongo's `AsyncGridOut`, with `filename`, `length`, `upload_date`, ..."""
-        self._pool.check()
-        return Results(self._pool, partial(self.driver.find, spec or {}, **options), batch_size=100)
+    def find(self, spec: Any = None, **options: Any) -> Any:
+        """Find files. The `Results` are documents: `_id`, `filename`, `length`, `chunkSize`, `uploadDate`, `metadata`.
+
+        :param options: as of `Cursor.find`.
+        """
+        return self.files.find(spec, **options)
 
     def delete(self, file_id: Any, *, callback: Callback | None = None) -> Any:
         """Delete a file.
