@@ -179,11 +179,11 @@ class ASGIAdapter:
         if "%" in path:
             path = unquote(path)
         scope["path"] = self.root_path + path if self.root_path else path
-        scope["query_string"] = query.encode() if mark else b""
+        if mark:
+            scope["query_string"] = query.encode()
         scope["headers"] = list(request.fields)
         scope["state"] = self.lifespan.state.copy()
         if request.http11:
-            scope["http_version"] = "1.1"
             scope["extensions"] = EXTENSIONS.copy()
         else:
             scope["http_version"] = "1.0"
@@ -199,6 +199,14 @@ class ASGIAdapter:
         return {
             "type": "http",
             "asgi": VERSIONS.copy(),
+            "http_version": "1.1",
+            "query_string": b"",
+            "method": "GET",  # this and what follows differs from request to request; to replace is quicker than to add
+            "raw_path": b"",
+            "path": "",
+            "headers": [],
+            "state": {},
+            "extensions": {},
             "scheme": connection.server.protocol,
             "server": tuple(own[:2]) if isinstance(own, tuple) else (own, None),
             "client": tuple(address[:2]) if isinstance(address, tuple) else None,
@@ -363,16 +371,16 @@ class Exchange:
     def _respond(self, body: bytes) -> None:
         """Send the whole response."""
         connection, request, status = self._connection, self._request, self._status
-        if connection.takes_plain(request) and not bodiless(status):
-            head = self._adapter.head(status, self._headers, connection.server.heads.date)
+        if connection.takes_plain(request):
+            data, announced, special = self._adapter.head(status, self._headers, connection.server.heads.date)
             length = len(body)
-            if not head.closes and (head.length is None or head.length == length):
-                data = head.data
-                if head.length is None:
+            if not special and (announced is None or announced == length):
+                if announced is None:
                     data += LENGTHS[length] if length < len(LENGTHS) else b"%d\r\n\r\n" % length
                 self._phase = _DONE
                 connection.send_whole(data, body)
-                self._done(status)
+                if self._wake is not None or self._adapter.log_function is not None:
+                    self._done(status)
                 return
         self._start()
         if body and not bodiless(status):

@@ -9,18 +9,18 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pollux_http.headers import HTTPHeaders, problem_of
-from pollux_http.response import SERVER_NAME, reason_phrase
+from pollux_http.response import SERVER_NAME, bodiless, reason_phrase
 
 
 class Head(NamedTuple):
     """A response head that can be sent as it is; it ends with "Content-Length: " if `length` is None.
 
-    `closes`: it must not be, as the application asks for the end of the connection.
+    `special`: it must not be, as the status allows no body, or the application asks for the end of the connection.
     """
 
     data: bytes
     length: int | None
-    closes: bool
+    special: bool
 
 
 def fields_of(fields: Iterable[tuple[bytes, bytes]]) -> HTTPHeaders:
@@ -58,7 +58,7 @@ def make_head(status: int, headers: Iterable[Iterable[bytes]], date: str) -> Hea
     :raises ValueError: one cannot be sent.
     """
     length = None
-    closes = False
+    special = bodiless(status)
     names = set()
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status).encode("latin-1"))]
     for name, value in checked(headers):
@@ -67,7 +67,7 @@ def make_head(status: int, headers: Iterable[Iterable[bytes]], date: str) -> Hea
         if lower == b"content-length":
             length = _length(value)
         elif lower == b"connection":
-            closes = b"close" in value.lower()
+            special = special or b"close" in value.lower()
         if lower not in (b"transfer-encoding", b"connection"):  # framing is the server's
             lines.append(b"%b: %b\r\n" % (name, value))
     if b"server" not in names:
@@ -75,4 +75,4 @@ def make_head(status: int, headers: Iterable[Iterable[bytes]], date: str) -> Hea
     if b"date" not in names:
         lines.append(b"Date: %b\r\n" % date.encode())
     lines.append(b"Content-Length: " if length is None else b"\r\n")
-    return Head(b"".join(lines), length, closes)
+    return Head(b"".join(lines), length, special)
