@@ -1,6 +1,7 @@
 """What the whole suite shares."""
 
 import gc
+import importlib.util
 
 import pytest
 
@@ -17,6 +18,9 @@ def leave_out_what_is_there() -> None:
 
 def pytest_collection_finish() -> None:
     """After collection."""
+    if importlib.util.find_spec("twisted"):
+        # The process's one reactor, which loops on the backend `twisted` share: no test has left its descriptors open.
+        importlib.import_module("twisted.internet.reactor")
     leave_out_what_is_there()
 
 
