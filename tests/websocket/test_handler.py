@@ -445,6 +445,31 @@ def test_await_write_message_is_backpressure(web: Web) -> None:
     web.run(main())
 
 
+def test_who_stops_waiting_stops_nobody_else(web: Web) -> None:
+    """Whoever awaits `write_message` has a Future of his own; those that nobody keeps are one."""
+    log: list[Any] = []
+
+    async def main() -> None:
+        peer = await connect(web, serve(web, Echo, log), receive_buffer=65536)
+        handler = handler_of(log)
+        while handler.write_message(b"x" * 262144, binary=True).done():
+            pass
+        tasks = [asyncio.ensure_future(handler.write_message("x")) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        for _ in range(100):
+            handler.write_message("x")
+        assert len(handler._connection._drained) <= 6
+        while (await peer.frame()).first != 0x81:
+            pass
+        for _ in range(102):
+            await peer.frame()
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [False, True, False]
+
+    web.run(main())
+
+
 def test_a_slow_reader_is_cut_off(web: Web) -> None:
     log: list[Any] = []
 

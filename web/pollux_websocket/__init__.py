@@ -1,5 +1,6 @@
 """WebSocket: server and client, by Tornado's names."""
 
+from pollux_websocket.broadcast import broadcast
 from pollux_websocket.client import WebSocketClientConnection, websocket_connect
 from pollux_websocket.errors import HandshakeError, WebSocketClosedError, WebSocketError
 from pollux_websocket.handler import WebSocketHandler
@@ -10,5 +11,6 @@ __all__ = [
     "WebSocketClosedError",
     "WebSocketError",
     "WebSocketHandler",
+    "broadcast",
     "websocket_connect",
 ]

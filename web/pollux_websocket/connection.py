@@ -68,9 +68,9 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "_code", "_drained", "_ended", "_ending", "_endpoint", "_fast", "_on_message", "_opening",
-        "_options", "_over", "_paused", "_pinged", "_protocol", "_pull_only", "_pulled", "_queue", "_queued",
+        "_options", "_over", "_paused", "_pinged", "_pull_only", "_pulled", "_queue", "_queued",
         "_read_size", "_reason", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working",
-        "done", "is_closing", "short_heads", "since", "stream",
+        "done", "is_closing", "protocol", "short_heads", "since", "stream",
     )  # fmt: skip
 
     busy = True
@@ -85,7 +85,7 @@ class Connection:
         server: HTTPServer | None = None,
     ) -> None:
         self.stream = stream
-        self._protocol = protocol
+        self.protocol = protocol
         self._whole = protocol.whole
         self.short_heads = None if protocol.is_client or protocol.deflater is not None else SHORT_HEADS
         self._endpoint: Any = endpoint  # None once the connection is over
@@ -109,7 +109,7 @@ class Connection:
         self._code: int | None = None
         self._reason: str | None = None
         self.done: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None  # for whoever must
+        self._drained: list[asyncio.Future[None]] | None = None  # for whoever must
         self._waiting_since: float | None = None  # for the end of the connection, in one way or the other
         self._ticker: asyncio.TimerHandle | None = None
         self.is_closing = False
@@ -159,7 +159,7 @@ class Connection:
         queue = self._queue
         if queue is None:
             queue = self._queue = deque()
-        for event in self._protocol.feed(data):
+        for event in self.protocol.feed(data):
             if isinstance(event, str | bytes):
                 queue.append(event)
                 self._queued += len(event)
@@ -167,7 +167,7 @@ class Connection:
             self._work()  # what came before it is first
             if isinstance(event, Ping):
                 if not self.is_closing:
-                    self._send(self._protocol.control(PONG, event.payload))
+                    self.post(self.protocol.control(PONG, event.payload))
                 self._call(self._endpoint and self._endpoint.on_ping, event.payload)
             elif isinstance(event, Pong):
                 self._pinged = -abs(self._pinged)
@@ -180,8 +180,8 @@ class Connection:
         if not queue:
             self._queue = None  # an empty deque has half a kilobyte
         size = self._read_size
-        if self._protocol.left > size:
-            size = min(self._protocol.left, LARGE_READ)
+        if self.protocol.left > size:
+            size = min(self.protocol.left, LARGE_READ)
         if size != stream.read_chunk_size:
             stream.read_chunk_size = size
 
@@ -299,27 +299,19 @@ class Connection:
         """
         if self.is_closing:
             raise WebSocketClosedError("the WebSocket connection is closed, or closing")
-        protocol = self._protocol
+        protocol = self.protocol
         if len(payload) > JOINED_SIZE and protocol.deflater is None and not protocol.is_client:
             self.stream.send(head(FIN | (BINARY if binary else TEXT), len(payload)))
             sent = self.stream.send(payload)
         else:
             payload = protocol.message(payload, binary)
             sent = self.stream.send(payload)
-        if sent:
-            return self.done or self.make_done()
-        return self.wait_for_drain(len(payload))
+        return self.done or self.make_done() if sent else self.wait_for_drain(len(payload))
 
-    def send_encoded(self, frame: bytes) -> asyncio.Future[None]:
-        """Send a frame that was made elsewhere. Else as `write`."""
-        if self.is_closing:
-            raise WebSocketClosedError("the WebSocket connection is closed, or closing")
-        return self._send(frame)
-
-    def _send(self, frame: bytes) -> asyncio.Future[None]:
-        if self.stream.send(frame):
-            return self.done or self.make_done()
-        return self.wait_for_drain(len(frame))
+    def post(self, frame: bytes) -> None:
+        """Send a frame that was made elsewhere, on a connection that is not closing, and wait for nothing."""
+        if not self.stream.send(frame):
+            self._kept(len(frame))
 
     def make_done(self) -> asyncio.Future[None]:
         """Make `done`."""
@@ -328,22 +320,34 @@ class Connection:
         return done
 
     def wait_for_drain(self, size: int) -> asyncio.Future[None]:
-        """Return a Future of when all has left. The last `size` bytes, at least, have not."""
+        """Return a Future of when all has left. The last `size` bytes, at least, have not.
+
+        Each caller has one of its own, for who is cancelled cancels what he awaits. But one that nobody has kept is
+        given out again: who never awaits must not fill memory.
+        """
         drained = self._drained
-        if drained is None or drained.done():
-            drained = self._drained = self.stream.io_loop.create_future()
+        if drained is None:
+            drained = self._drained = []
+        if not drained or sys.getrefcount(drained[-1]) > 2:
+            drained.append(self.stream.io_loop.create_future())
+        future = drained[-1]
+        self._kept(size)
+        return future
+
+    def _kept(self, size: int) -> None:
+        """The last `size` bytes, at least, wait for the peer to read. One that does not read is cut off."""
         if self.stream.unsent - size > self._options.max_unsent:
             gen_log.info("closing a WebSocket that has not read %d bytes", self.stream.unsent)
             self.stream.close(BufferError(f"above {self._options.max_unsent} bytes are unsent"))
             self._shut()
         else:
             self.stream.on_drain(self._all_sent)
-        return drained
 
     def _all_sent(self) -> None:
         drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
+        for future in drained or ():
+            if not future.done():
+                future.set_result(None)
         if self._ended:
             self._leave()
 
@@ -357,7 +361,9 @@ class Connection:
         :raises WebSocketClosedError: the connection is closed or closing.
         :raises ValueError: `data` is above 125 bytes.
         """
-        self.send_encoded(self._protocol.control(PING, data))
+        if self.is_closing:
+            raise WebSocketClosedError("the WebSocket connection is closed, or closing")
+        self.post(self.protocol.control(PING, data))
 
     # Closing
 
@@ -367,10 +373,10 @@ class Connection:
         :raises ValueError: see `frames.close_payload`.
         """
         if not self.is_closing:
-            frame = self._protocol.close(code, reason)
+            frame = self.protocol.close(code, reason)
             self.is_closing = True
             self._wait()
-            self._send(frame)
+            self.post(frame)
 
     def close_if_idle(self) -> None:
         """The server shuts down: say so, and wait for the peer."""
@@ -405,7 +411,7 @@ class Connection:
         if not self.is_closing:
             self.is_closing = True
             # A Close is answered by its code (RFC 6455 5.5.1), a failure by what is wrong.
-            self._send(self._protocol.close(ending.code, ending.reason if isinstance(ending, Failure) else ""))
+            self.post(self.protocol.close(ending.code, ending.reason if isinstance(ending, Failure) else ""))
         self._wait()
         if not self.stream.unsent:
             self._leave()
@@ -433,9 +439,10 @@ class Connection:
         """Nothing can be sent any more: tell those who wait for that."""
         self.is_closing = True
         drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_exception(WebSocketClosedError("the WebSocket connection is closed"))
-            drained.exception()  # asyncio is not to complain if nobody looks at it
+        for future in drained or ():
+            if not future.done():
+                future.set_exception(WebSocketClosedError("the WebSocket connection is closed"))
+                future.exception()  # asyncio is not to complain if nobody looks at it
 
     def _end(self) -> None:
         """The connection is closed, and all that came before is dealt with: tell the endpoint."""

@@ -194,12 +194,13 @@ class Deflater:
     :param takeover: keep the window from message to message.
     :param level: zlib's, -1 to 9; 6 is zlib's own choice and Tornado's.
     :param memory: zlib's `memLevel`, 1 to 9; the memory of a connection is 2^(bits + 2) + 2^(memory + 9) bytes.
+    :ivar arguments: those with equal ones compress alike.
     """
 
-    __slots__ = ("_arguments", "_object", "_takeover")
+    __slots__ = ("_object", "_takeover", "arguments")
 
     def __init__(self, bits: int, takeover: bool, level: int = 6, memory: int = 8) -> None:
-        self._arguments = level, zlib.DEFLATED, -bits, memory
+        self.arguments = level, zlib.DEFLATED, -bits, memory
         self._takeover = takeover
         self._object: Any = None  # made with the first message
 
@@ -209,11 +210,15 @@ class Deflater:
             return b"\x00"
         compressor = self._object
         if compressor is None:
-            compressor = zlib.compressobj(*self._arguments)
+            compressor = zlib.compressobj(*self.arguments)
             if self._takeover:
                 self._object = compressor
         payload: bytes = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
         return payload.removesuffix(TAIL)
+
+    def forget(self) -> None:
+        """Begin anew: the next message is compressed by itself."""
+        self._object = None
 
 
 class Inflater:

@@ -241,6 +241,13 @@ class Protocol:
         """
         raise NotImplementedError
 
+    def shared_message(self, payload: bytes, binary: bool, frames: dict[object, bytes]) -> bytes:
+        """Return a frame as `message` does, one that goes to many.
+
+        :param frames: those that were made of this message, {} at first.
+        """
+        raise NotImplementedError
+
     def control(self, opcode: int, payload: bytes) -> bytes:
         """Return a Close, Ping or Pong.
 
@@ -305,6 +312,21 @@ class ServerProtocol(Protocol):
             return SHORT_HEADS[binary][length] + payload
         return head(FIN | (BINARY if binary else TEXT), length) + payload
 
+    def shared_message(self, payload: bytes, binary: bool, frames: dict[object, bytes]) -> bytes:
+        """See `Protocol.shared_message`."""
+        deflater = self.deflater
+        kind = None
+        if deflater is not None:
+            # Compressed by itself. The peer's window has it then, and ours, wherever it was compressed, has not.
+            deflater.forget()
+            kind = deflater.arguments
+        frame = frames.get(kind)
+        if frame is None:
+            frame = frames[kind] = self.message(payload, binary)
+            if deflater is not None:
+                deflater.forget()
+        return frame
+
 
 class ClientProtocol(Protocol):
     """The side that connects: what goes is masked, what comes is not."""
@@ -342,6 +364,10 @@ class ClientProtocol(Protocol):
             payload = self.deflater.deflate(payload)
             first |= RSV1
         return masked_frame(first, payload)
+
+    def shared_message(self, payload: bytes, binary: bool, frames: dict[object, bytes]) -> bytes:
+        """See `Protocol.shared_message`. Nothing is shared: each frame has a key of its own."""
+        return self.message(payload, binary)
 
 
 def make_protocol(
