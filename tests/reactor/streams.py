@@ -30,16 +30,21 @@ def backend_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
         gc.collect()
 
 
+def run(loop: IOLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` to its end, but not for ever."""
+    loop.run_sync(lambda: main, timeout=PATIENCE)
+
+
 def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Make a test of a coroutine that takes the fixture `loop`."""
 
     @functools.wraps(test)
-    def run(loop: IOLoop, **kwargs: Any) -> None:
+    def tested(loop: IOLoop, **kwargs: Any) -> None:
         loop.run_sync(functools.partial(test, loop, **kwargs), timeout=PATIENCE)
         leftover = asyncio.all_tasks(loop)
         assert not leftover
 
-    return run
+    return tested
 
 
 @contextlib.contextmanager

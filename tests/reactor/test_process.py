@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,12 @@ from pollux import IOLoop
 from pollux.process import Subprocess, cpu_count, fork_processes, task_id
 from pollux.testing.descriptors import nothing_left_open
 from tests.reactor.loops import BACKENDS, run_script, usable
+from tests.reactor.streams import backend_loop, run
 
 BOTH = pytest.mark.parametrize("module", ["pollux.process", "tornado.process"])
 
 
-@pytest.fixture(params=list(BACKENDS))
-def loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
-    gc.collect()
-    with nothing_left_open():
-        loop = IOLoop(usable(request.param), make_current=True)
-        yield loop
-        loop.close()
-        IOLoop.clear_current()
-        gc.collect()
-
-
-def run(loop: IOLoop, main: Coroutine[Any, Any, None]) -> None:
-    loop.run_sync(lambda: main, timeout=20)
+loop = pytest.fixture(params=list(BACKENDS))(backend_loop)
 
 
 def script(text: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import gc
 import os
 import socket
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,8 +23,8 @@ from pollux.resolver import (
     Resolver,
     ThreadedResolver,
 )
-from pollux.testing.descriptors import nothing_left_open
-from tests.reactor.loops import BACKENDS, usable
+from tests.reactor.loops import BACKENDS
+from tests.reactor.streams import backend_loop, run
 
 NAMES = (
     "BlockingResolver",
@@ -36,19 +35,7 @@ NAMES = (
 )
 
 
-@pytest.fixture(params=list(BACKENDS))
-def loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
-    gc.collect()
-    with nothing_left_open():
-        loop = IOLoop(usable(request.param), make_current=True)
-        yield loop
-        loop.close()
-        IOLoop.clear_current()
-        gc.collect()
-
-
-def run(loop: IOLoop, main: Coroutine[Any, Any, None]) -> None:
-    loop.run_sync(lambda: main, timeout=20)
+loop = pytest.fixture(params=list(BACKENDS))(backend_loop)
 
 
 @pytest.fixture(autouse=True)

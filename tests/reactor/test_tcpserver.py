@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import socket
 import stat
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +17,10 @@ from pollux import IOLoop
 from pollux.iostream import IOStream
 from pollux.netutil import add_accept_handler, bind_sockets, bind_unix_socket
 from pollux.tcpserver import TCPServer
-from pollux.testing.descriptors import nothing_left_open
-from tests.reactor.loops import BACKENDS, run_script, usable
+from tests.reactor.loops import BACKENDS, run_script
+from tests.reactor.streams import backend_loop, run
 
-
-@pytest.fixture(params=list(BACKENDS))
-def loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
-    gc.collect()
-    with nothing_left_open():
-        loop = IOLoop(usable(request.param), make_current=True)
-        yield loop
-        loop.close()
-        IOLoop.clear_current()
-        gc.collect()
-
-
-def run(loop: IOLoop, main: Coroutine[Any, Any, None]) -> None:
-    loop.run_sync(lambda: main, timeout=20)
+loop = pytest.fixture(params=list(BACKENDS))(backend_loop)
 
 
 class Echo(TCPServer):

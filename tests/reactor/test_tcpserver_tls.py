@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import ssl
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,11 @@ from pollux import IOLoop
 from pollux.iostream import IOStream, SSLIOStream, StreamClosedError
 from pollux.tcpclient import TCPClient
 from pollux.tcpserver import TCPServer
-from pollux.testing.descriptors import nothing_left_open, reset
-from tests.reactor.loops import BACKENDS, usable
+from pollux.testing.descriptors import reset
+from tests.reactor.loops import BACKENDS
+from tests.reactor.streams import backend_loop, run
 
-
-@pytest.fixture(params=list(BACKENDS))
-def loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
-    gc.collect()
-    with nothing_left_open():
-        loop = IOLoop(usable(request.param), make_current=True)
-        yield loop
-        loop.close()
-        IOLoop.clear_current()
-        gc.collect()
-
-
-def run(loop: IOLoop, main: Coroutine[Any, Any, None]) -> None:
-    loop.run_sync(lambda: main, timeout=20)
+loop = pytest.fixture(params=list(BACKENDS))(backend_loop)
 
 
 @pytest.fixture(scope="module")
