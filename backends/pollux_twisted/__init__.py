@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_future", "attach", "ensure_deferred", "install"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def _need_twisted() -> None:
@@ -67,7 +67,7 @@ def attach(reactor: Any = None) -> IOLoop:
     return attach(reactor)
 
 
-def ensure_deferred(awaitable: Awaitable[T], loop: IOLoop | None = None) -> Deferred[T]:
+def ensure_deferred(awaitable: Awaitable[_T], loop: IOLoop | None = None) -> Deferred[_T]:
     """Return a Deferred for whatever a Pollux coroutine can wait for: a coroutine (which is started), a Future, a list.
 
     In the coroutine, Futures and Deferreds can be awaited. Cancelling the Deferred cancels the coroutine or Future; a
@@ -83,7 +83,7 @@ def ensure_deferred(awaitable: Awaitable[T], loop: IOLoop | None = None) -> Defe
     return ensure_deferred(awaitable, loop)
 
 
-def as_future(deferred: Deferred[T], loop: IOLoop | None = None) -> asyncio.Future[T]:
+def as_future(deferred: Deferred[_T], loop: IOLoop | None = None) -> asyncio.Future[_T]:
     """Return a Future of a Deferred's result. It takes the result: later callbacks of the Deferred get None.
 
     Cancelling the Future cancels the Deferred; an exception has the traceback of the failure.
