@@ -17,7 +17,8 @@ PAGE = """<!DOCTYPE html>
 <title>Pollux chat</title>
 <style>
   body { font: 16px/1.5 sans-serif; max-width: 40em; margin: 2em auto; padding: 0 1em; }
-  #said { overflow-wrap: anywhere; border: 1px solid #bbb; border-radius: 4px; min-height: 12em; padding: .5em 1em; list-style: none; }
+  #said { overflow-wrap: anywhere; }
+  #said { border: 1px solid #bbb; border-radius: 4px; min-height: 12em; padding: .5em 1em; list-style: none; }
   #said .name { font-weight: bold; margin-right: .5em; }
   #state { color: #666; }
   input, button { font: inherit; padding: .25em .5em; }
