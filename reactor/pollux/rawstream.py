@@ -32,14 +32,14 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pollux.ioloop import IOLoop
 from pollux.log import app_log, gen_log
 from pollux.poller import ERROR, READ, WRITE
 from pollux.stack_context import NullContext, entered, wrap
 from pollux.waiters import Waiter, fail
-from pollux.writebuffer import WriteBuffer
+from pollux.writebuffer import FilePart, WriteBuffer
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -228,6 +228,31 @@ class RawStream:
             self._write_buffer.append(data)
         return False
 
+    def send_file(self, file: BinaryIO, offset: int, count: int) -> Awaitable[None]:
+        """Write a part of a file, behind what was written before; it never is in memory as a whole.
+
+        Where the system can, the kernel copies it to the socket (sendfile(2)). The disk is read on the loop, 256 KiB at
+        a time.
+
+        :param file: a regular file, opened for reading; it belongs to the stream from now on, which closes it.
+        :param offset: of the first byte.
+        :param count: bytes. If the file ends before, the stream is closed: the peer must not take what it has for all.
+        :returns: as `drained`.
+        """
+        if self._closed or count <= 0:
+            file.close()
+            return self.drained()
+        buffer = self._write_buffer
+        if buffer is not None:
+            buffer.append_file(file, offset, count)
+        else:
+            self._write_buffer = buffer = WriteBuffer()
+            buffer.append_file(file, offset, count)
+            self._flush()
+            if self._write_buffer is not None:
+                self._want(self._events | WRITE)
+        return self.drained()
+
     def writing(self) -> bool:
         """Return whether some of what was written has not left yet."""
         return bool(self._write_buffer)
@@ -263,8 +288,13 @@ class RawStream:
             return
         if buffer:
             try:
-                with buffer.head() as part:
-                    sent = self._io.send(part)
+                file = buffer.file()
+                sent = None if file is None else self._send_part_of(file)
+                if sent is None:
+                    if file is not None:
+                        buffer.read_file()
+                    with buffer.head() as part:
+                        sent = self._io.send(part)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -286,6 +316,10 @@ class RawStream:
                 drained.set_result(None)
             if callback is not None:
                 callback()
+
+    def _send_part_of(self, file: FilePart) -> int | None:
+        """Send some of a file; return how many bytes, or None if the way out is no plain socket."""
+        return None
 
     def _write_failed(self, error: OSError) -> None:
         if not self._is_connreset(error):
@@ -318,6 +352,8 @@ class RawStream:
             self.io_loop.remove_handler(self.fileno())
         self._events = 0
         self.close_fd()
+        if self._write_buffer:
+            self._write_buffer.close()
         self._io = self._consumer = self._write_buffer = self._drain_callback = None
         self._fail_waiters()
         callback, self._close_callback = self._close_callback, None

@@ -21,6 +21,7 @@ from pollux.basestream import BaseIOStream, promised
 from pollux.poller import WRITE
 from pollux.rawstream import StreamClosedError
 from pollux.waiters import Waiter, fail
+from pollux.writebuffer import FilePart
 
 if TYPE_CHECKING:
     import ssl
@@ -86,6 +87,9 @@ class IOStream(BaseIOStream):
             return self.socket.send(data)  # type: ignore[no-any-return]
         except BlockingIOError:
             return 0
+
+    def _send_part_of(self, file: FilePart) -> int | None:
+        return file.send(self.socket.fileno()) if self._direct else None
 
     def get_fd_error(self) -> Exception | None:
         """Return and clear the socket's pending error (socket(7), SO_ERROR)."""

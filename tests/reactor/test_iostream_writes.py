@@ -493,3 +493,92 @@ def test_what_a_stream_of_ones_own_has_to_say(loop: IOLoop) -> None:
         with pytest.raises(NotImplementedError):
             call()
     assert stream.get_fd_error() is None
+
+
+def numbered(tmp_path: Path, size: int = MIB) -> tuple[Path, bytes]:
+    """Make a file each piece of which is another."""
+    data = b"".join(b"%07d\n" % number for number in range(size // 8))
+    (tmp_path / "file").write_bytes(data)
+    return tmp_path / "file", data
+
+
+@asynchronous
+async def test_files_among_bytes_come_in_order(loop: IOLoop, tmp_path: Path) -> None:
+    path, data = numbered(tmp_path)
+    with stream_pair() as (stream, peer):
+        stream.send(b"head")
+        first = stream.send_file(path.open("rb"), 0, MIB)
+        written = stream.write(b"between")
+        second = stream.send_file(path.open("rb"), 1001, 500_000)
+        stream.send(b"end")
+        assert stream.unsent > 500_000
+        expected = b"head" + data + b"between" + data[1001:501_001] + b"end"
+        assert await peer.read_bytes(len(expected)) == expected
+        await first
+        await written
+        await second
+        await stream.send_file(path.open("rb"), 5, 10)
+        assert await peer.read_bytes(10) == data[5:15]
+        file = path.open("rb")
+        await stream.send_file(file, 5, 0)
+        assert file.closed
+
+
+@asynchronous
+async def test_files_that_end_early_or_are_not_sent(loop: IOLoop, tmp_path: Path) -> None:
+    """The stream closes, and what it held is closed with it."""
+    path, data = numbered(tmp_path)
+    with stream_pair() as (stream, peer):
+        stream.send(b"head")
+        file, behind = path.open("rb"), path.open("rb")
+        sent = stream.send_file(file, MIB - 10, 100)
+        with pytest.raises(StreamClosedError, match="become shorter"):
+            await sent
+        assert isinstance(stream.error, OSError)
+        assert "90 bytes are missing" in str(stream.error)
+        assert await peer.read_until_close() == b"head" + data[-10:]
+        stream.send_file(behind, 0, 10)
+        assert file.closed
+        assert behind.closed
+    with stream_pair() as (stream, peer):
+        fill(stream.socket)
+        files = [path.open("rb") for _ in range(2)]
+        waiting = [stream.send_file(file, 0, MIB) for file in files]
+        peer.close()
+        for each in waiting:
+            with pytest.raises(StreamClosedError):
+                await each
+        assert all(file.closed for file in files)
+
+
+@asynchronous
+async def test_files_where_there_is_no_sendfile(loop: IOLoop, tmp_path: Path) -> None:
+    """Into a pipe, through a stream that has its own way to write, and from what only can be read."""
+
+    class Counting(IOStream):
+        written = 0
+
+        def write_to_fd(self, data: memoryview) -> int:
+            count = super().write_to_fd(data)
+            self.written += count
+            return count
+
+    path, data = numbered(tmp_path)
+    reader, writer = map(PipeIOStream, os.pipe())
+    writer.send_file(path.open("rb"), 0, MIB)
+    assert await reader.read_bytes(MIB) == data
+    writer.close()
+    reader.close()
+    with socket_pair() as (ours, theirs):
+        counting, peer = Counting(ours), IOStream(theirs)
+        counting.send_file(path.open("rb"), 8, MIB - 8)
+        assert await peer.read_bytes(MIB - 8) == data[8:]
+        assert counting.written == MIB - 8
+        counting.close()
+        peer.close()
+    version = Path("/proc/version")
+    if version.exists():
+        text = version.read_bytes()
+        with stream_pair() as (stream, peer):
+            await stream.send_file(version.open("rb"), 0, len(text))
+            assert await peer.read_bytes(len(text)) == text

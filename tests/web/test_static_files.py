@@ -4,13 +4,16 @@ compared with Tornado in `test_oracle_features.py`."""
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import os
+import ssl
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,6 +117,103 @@ def test_a_large_file_waits_for_its_reader(web: Web, root: Path) -> None:
     assert len(body) == size
     assert body.endswith(b"\0end")
     assert sum(handed) == size
+
+
+SIZE = 4 << 20  # bytes: sent by the kernel, and more than fits into a socket
+NUMBERED = b"".join(b"%07d\n" % number for number in range(SIZE // 8))
+
+
+def large(root: Path) -> Path:
+    """Make a file each piece of which is another."""
+    (root / "large.bin").write_bytes(NUMBERED)
+    return root / "large.bin"
+
+
+def test_large_files_and_parts_of_them(web: Web, root: Path) -> None:
+    """By sendfile where the system has it; on a connection that goes on, and behind each other."""
+    large(root)
+    server = web.serve(Application([("/(.*)", StaticFileHandler, {"path": str(root)})]))
+
+    async def main() -> None:
+        client = await web.connect(server, receive_buffer=65536)
+        assert (await client.ask(get("/large.bin"))).body == NUMBERED
+        part = await client.ask(get("/large.bin", "Range: bytes=1000003-3000001"))
+        assert (part.status, part.body) == (206, NUMBERED[1000003:3000002])
+        assert part.one("Content-Range") == f"bytes 1000003-3000001/{SIZE}"
+        head = await client.ask(get("/large.bin", method="HEAD"), "HEAD")
+        assert (head.one("Content-Length"), head.body) == (str(SIZE), b"")
+        await client.send(get("/large.bin") + get("/a.txt") + get("/large.bin", "Connection: close"))
+        assert [(await client.answer()).body for _ in range(3)] == [NUMBERED, b"0123456789", NUMBERED]
+        assert await client.rest() == b""
+
+    web.run(main())
+
+
+def test_a_large_file_over_tls_or_compressed_is_the_same(web: Web, root: Path) -> None:
+    large(root).rename(root / "large.txt")
+    (root / "large.png").write_bytes(NUMBERED)
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    application = Application([("/(.*)", StaticFileHandler, {"path": str(root)})], compress_response=True)
+    server, secure = web.serve(application), web.serve(application, ssl_options=context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def main() -> None:
+        client = await web.connect(server)
+        packed = await client.ask(get("/large.txt", "Accept-Encoding: gzip"))
+        assert packed.one("Content-Encoding") == "gzip"
+        assert gzip.decompress(packed.body) == NUMBERED
+        for request in (get("/large.txt"), get("/large.png", "Accept-Encoding: gzip")):
+            plain = await client.ask(request)
+            assert (plain.one("Content-Encoding"), plain.body) == (None, NUMBERED)
+        address = secure.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address[:2], ssl=trusting, server_hostname="localhost")
+        for _ in range(2):
+            writer.write(get("/large.png"))
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(SIZE) == NUMBERED
+        writer.close()
+
+    web.run(main())
+
+
+def test_a_large_file_that_is_cut_off_while_it_is_sent(web: Web, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The client must not take what it has for the whole: the connection is closed."""
+    path = large(root)
+    server = web.serve(Application([("/(.*)", StaticFileHandler, {"path": str(root)})]))
+
+    async def main() -> None:
+        client = await web.connect(server, receive_buffer=4096)
+        await client.send(get("/large.bin"))
+        await client.exactly(1000)
+        os.truncate(path, SIZE // 2)
+        assert len(await client.rest()) < SIZE
+        assert (await web.ask(server, get("/a.txt"))).status == 200
+
+    web.run(main())
+    assert "become shorter while it was sent" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_large_file_whose_reader_is_slow_and_stops(virtual_web: Web, root: Path) -> None:
+    """One that reads now and then is waited for, one that has stopped is cut off by `send_timeout`."""
+    large(root)
+    server = virtual_web.serve(Application([("/(.*)", StaticFileHandler, {"path": str(root)})]), send_timeout=10)
+
+    async def main() -> None:
+        client = await virtual_web.connect(server, receive_buffer=4096)
+        await client.send(get("/large.bin"))
+        for _ in range(5):
+            await asyncio.sleep(8)
+            await client.exactly(300_000)
+        assert server.busy == 1
+        await asyncio.sleep(30)
+        assert server.busy == 0
+        assert len(await client.rest()) < SIZE - 1_500_000
+
+    virtual_web.run(main())
 
 
 def test_a_client_that_goes_away_leaves_no_file_open(web: Web, root: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pollux.iostream import IOStream
 from pollux.log import app_log, gen_log
@@ -373,6 +373,35 @@ class ServerConnection(HTTPConnection):
                 self._remaining -= len(chunk)
             self._write(as_chunk(chunk) if self._chunked else chunk)
         return self.stream.drained()
+
+    def write_file(self, file: BinaryIO, offset: int, count: int) -> Awaitable[None]:
+        """Send a part of a file as a part of the body of a response that was started: see `RawStream.send_file`.
+
+        :returns: see `write`. If the file turns out to be shorter, the connection is closed.
+        :raises RuntimeError: it is more than Content-Length says; the file is closed.
+        """
+        request = self._current
+        if request is None or request.method == "HEAD" or count <= 0:
+            file.close()
+            return self.stream.drained()
+        if self._remaining is not None:
+            if count > self._remaining:
+                file.close()
+                raise RuntimeError(f"Content-Length leaves {self._remaining} bytes to write, got a file of {count}")
+            self._remaining -= count
+        if self._chunked:
+            self._write(b"%x\r\n" % count)
+        elif self._corked:
+            self._flush_corked()
+        if not self.stream.unsent:
+            self.since = self.server.now
+        sent = self.stream.send_file(file, offset, count)
+        if self.stream.unsent:
+            self._corked_size = CORKED_SIZE
+        if self._chunked:
+            self.stream.send(b"\r\n")
+            return self.stream.drained()
+        return sent
 
     def finish(self, trailers: HTTPHeaders | None = None) -> None:
         """End a response that was started.

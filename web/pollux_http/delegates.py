@@ -9,7 +9,7 @@ uses `stream_request_body`, or `take_body` of the connection.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pollux.ioloop import IOLoop
 from pollux.log import app_log
@@ -35,6 +35,16 @@ class HTTPConnection:
         :returns: an awaitable that is done when the kernel has taken all that was sent.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say write()")
+
+    def write_file(self, file: BinaryIO, offset: int, count: int) -> Awaitable[None]:
+        """Send a part of a file as a part of the body, and close the file.
+
+        :param offset: of the first byte.
+        :param count: bytes.
+        """
+        with file:
+            file.seek(offset)
+            return self.write(file.read(count))
 
     def finish(self) -> None:
         """End the response."""

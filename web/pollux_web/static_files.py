@@ -7,8 +7,12 @@ Facts and decisions:
 * A browser may keep a file for ever if its URL changes with it: `static_url` puts a hash of the content into the query.
   Hashes are kept by path, size and time of change: a changed file gets a new one. Files above
   `MAX_VERSION_CONTENT_SIZE` are not read through for that; their entity tag is made of size and time.
-* Files are read on the loop, a piece at a time, and the next piece when the client has taken the last: disks of today
-  answer within the time of a system call, and what is read again is in memory.
+* Up to `CHUNK_SIZE` a file is read and leaves together with the head: one write is cheaper than two. From
+  `SENDFILE_SIZE` on it goes from the kernel's cache to the socket (sendfile(2)): for 8 MiB that saves a fifth of the
+  time and all of the memory, for 128 KiB nothing. What is between, goes through a compressor or is content from
+  elsewhere is read a piece at a time, the next one when the client has taken the last. Either way the disk is read on
+  the loop: those of today answer within the time of a system call, and what is read again is in memory.
+* A file that is cut off while it is sent cannot be what was announced: the connection is closed.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from pollux_web.handler import RequestHandler
 from pollux_web.ranges import UnsatisfiableRange, content_range, parse_range
 
 CHUNK_SIZE = 64 * 1024  # bytes read and sent at once
+SENDFILE_SIZE = 256 * 1024  # bytes
 
 _COMPRESSED = {"gzip": "application/gzip", "br": "application/octet-stream"}  # RFC 6713: a .gz is served as what it is
 
@@ -45,6 +50,7 @@ class StaticFileHandler(RequestHandler):
 
     _versions: ClassVar[dict[tuple[Any, ...], str]] = {}
     _file_status: os.stat_result | None = None
+    _content_is_file = True  # no subclass says where else it comes from
 
     def initialize(
         self,
@@ -63,6 +69,10 @@ class StaticFileHandler(RequestHandler):
         if isinstance(allowed_symlink_directory, str):
             allowed_symlink_directory = [allowed_symlink_directory]
         self.allowed_directories = [path, *(allowed_symlink_directory or ())]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._content_is_file = cls.get_content.__func__ is StaticFileHandler.get_content.__func__  # type: ignore[attr-defined]
 
     @classmethod
     def reset(cls) -> None:
@@ -106,6 +116,24 @@ class StaticFileHandler(RequestHandler):
             await self._send(start, end)
 
     async def _send(self, start: int, end: int) -> None:
+        try:
+            if end - start >= SENDFILE_SIZE and self._content_is_file:
+                file = open(self.absolute_path, "rb")  # noqa: SIM115  # the stream closes it
+                try:
+                    self.flush()
+                except BaseException:
+                    file.close()
+                    raise
+                if all(transform.passes() for transform in self._transforms):
+                    await self.request.connection.write_file(file, start, end - start)
+                    return
+                file.close()
+            await self._send_pieces(start, end)
+        except StreamClosedError:
+            self._finished = True  # the client has gone, as clients do: there is nobody to answer
+            self._done()
+
+    async def _send_pieces(self, start: int, end: int) -> None:
         content: Any = self.get_content(self.absolute_path, start, end)
         if isinstance(content, bytes):
             content = [content]
@@ -114,9 +142,6 @@ class StaticFileHandler(RequestHandler):
                 self.write(chunk)
                 if end - start > CHUNK_SIZE:
                     await self.flush()  # not more than a chunk ahead of the client
-        except StreamClosedError:
-            self._finished = True  # the client has gone, as clients do: there is nobody to answer
-            self._done()
         finally:
             if hasattr(content, "close"):
                 content.close()  # a generator would keep its file until it is collected

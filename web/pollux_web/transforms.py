@@ -44,6 +44,10 @@ class OutputTransform:
         """
         return chunk
 
+    def passes(self) -> bool:
+        """Return whether further parts go out as they are: then a file may be sent without being read."""
+        return type(self).transform_chunk is OutputTransform.transform_chunk
+
 
 class Compressor(Protocol):
     """One response on its way through a coding."""
@@ -180,6 +184,10 @@ class ContentEncoding(OutputTransform):
             return chunk
         compressed = self._compressor.compress(chunk) if chunk else b""
         return compressed + (self._compressor.finish() if finishing else self._compressor.flush())
+
+    def passes(self) -> bool:
+        """See `OutputTransform`."""
+        return self._compressor is None and type(self).transform_chunk is ContentEncoding.transform_chunk
 
 
 class GZipContentEncoding(ContentEncoding):
