@@ -82,10 +82,9 @@ class Client:
             "maxcached": maxcached, "maxconnections": maxconnections, "maxusage": maxusage, "uri": uri, "rs": rs,
             "seed": seed, **options,
         }  # fmt: skip
-        named = {name: value for name, value in given.items() if value is not None and value != 0}
-        if maxconnections == 0:
-            named["maxconnections"] = 0
-        self._options: PoolOptions | None = pool_options(**named) if named or pool_id is None else None
+        named = {name: value for name, value in given.items() if value is not None}
+        told = {*named} - {name for name in ("mincached", "maxcached", "maxusage") if named[name] == 0}
+        self._options: PoolOptions | None = pool_options(**named) if told or pool_id is None else None
         self._pool_id = pool_id
         self._io_loop = io_loop
         self._pool: ConnectionPool | None = None

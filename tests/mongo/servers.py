@@ -56,14 +56,17 @@ class MongoServer:
                 break
         else:
             pytest.fail(f"secantusd-rs ended before it listened:\n{''.join(said)}")
-        # It has said all it says at this level of its log; but a full pipe would stop it.
-        threading.Thread(target=self._process.stdout.read, daemon=True).start()
+        self._listener = threading.Thread(target=self._process.stdout.read, daemon=True)  # a full pipe would stop it
+        self._listener.start()
 
     def kill(self) -> None:
         """kill -9."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        self._listener.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def close(self) -> None:
         """End it."""

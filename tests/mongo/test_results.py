@@ -253,10 +253,10 @@ def test_callback_is_told_of_an_error_in_the_middle(run: Run, make: Make, failin
     async def main() -> None:
         numbers = make().numbers
         await numbers.insert(documents(500))
-        failing.fail("getMore", errorCode=96)
+        failing.fail("getMore", errorCode=2)
         response, error = (await gen.Task(numbers.find)).args
         assert response is None
-        assert error.code == 96
+        assert error.code == 2
         response, error = (await gen.Task(numbers.find)).args
         assert (len(response), error) == (500, None)
 
