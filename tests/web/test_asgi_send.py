@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +433,37 @@ def test_early_hints(web: Web) -> None:
         assert (hint.status, len(hint.all("Link"))) == (103, 2)
         assert (await client.answer()).body == b"page"
         assert (await web.ask(server, get(version="1.0"))).status == 200
+
+    web.run(main())
+
+
+def test_pathsend_of_a_file_that_is_cut_off_or_of_another_length(
+    web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection closes: the client must not take what it has for the whole."""
+    caplog.set_level(logging.CRITICAL, "pollux")
+    path = tmp_path / "file"
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        length = {"/short": 5, "/long": 20}.get(scope["path"])
+        headers = () if length is None else ((b"content-length", b"%d" % length),)
+        await send(start(200, *headers))
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    server = serve(web, application)
+
+    async def main() -> None:
+        path.write_bytes(bytes(10))
+        for wrong in ("/short", "/long"):
+            client = await web.connect(server)
+            await client.send(get(wrong))
+            assert len((await client.rest()).partition(b"\r\n\r\n")[2]) in (0, 10)
+        path.write_bytes(bytes(4 << 20))
+        client = await web.connect(server, receive_buffer=4096)
+        await client.send(get())
+        await client.exactly(1000)
+        os.truncate(path, 2 << 20)
+        assert len(await client.rest()) < 4 << 20
 
     web.run(main())
 

@@ -52,7 +52,6 @@ EXTENSIONS: dict[str, dict[str, object]] = {
 }
 REMEMBERED_HEADS = 512  # a second's: an application that answers each request with other headers must not fill memory
 HIGH_WATER = 64 * 1024  # bytes unsent above which `send` waits until the client has read
-FILE_CHUNK = 256 * 1024  # bytes of a file in memory at once
 
 # Where the response is.
 _NOTHING, _HELD, _BODY, _TRAILERS, _DONE = range(5)
@@ -424,22 +423,22 @@ class Exchange:
             self._finish()
 
     async def _send_file(self, path: str) -> None:
-        """Extension `http.response.pathsend`: the file is the body. It is read in a thread: a disk may be slow."""
+        """Extension `http.response.pathsend`: the file is the body. It is opened in a thread: a disk may be slow."""
         loop = self._connection.server.io_loop
-        number = await loop.run_in_executor(None, os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        file = await loop.run_in_executor(None, open, path, "rb")
         try:
+            size = os.fstat(file.fileno()).st_size
             if not any(name.lower() == b"content-length" for name, _ in self._headers):
-                size = b"%d" % os.fstat(number).st_size
-                self._headers = (*self._headers, (b"content-length", size))
+                self._headers = (*self._headers, (b"content-length", b"%d" % size))
             self._start()
-            wanted = self._request.method != "HEAD" and not bodiless(self._status)
-            while wanted and (data := await loop.run_in_executor(None, os.read, number, FILE_CHUNK)):
-                if self._connection.gone:
-                    raise ClientDisconnectedError
-                self._connection.write(data)
-                await self._drained()
-        finally:
-            os.close(number)
+        except BaseException:
+            file.close()
+            raise
+        if bodiless(self._status):
+            file.close()
+        else:
+            self._connection.write_file(file, 0, size)  # which closes it
+            await self._drained()
         self._finish()
 
     def _finish(self) -> None:
