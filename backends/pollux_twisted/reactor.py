@@ -45,6 +45,8 @@ from twisted.python import log
 from twisted.python.log import ILogContext
 from zope.interface import implementer  # type: ignore[import-untyped]
 
+from pollux.config import choose_backend
+from pollux.errors import BackendError
 from pollux.ioloop import IOLoop
 from pollux.poller import ERROR, READ, WRITE
 
@@ -177,7 +179,12 @@ class PolluxReactor(PosixReactorBase):
     """
 
     def __init__(self, backend: str | Backend | None = None) -> None:
-        self.loop: IOLoop = ReactorLoop(backend, make_current=False)
+        chosen = choose_backend(backend if backend is not None else IOLoop._configured).backend
+        if chosen.name == "twisted":
+            raise BackendError(
+                "a Twisted reactor cannot run on the backend 'twisted', which runs on a Twisted reactor: choose another"
+            )
+        self.loop: IOLoop = ReactorLoop(chosen, make_current=False)
         self.iterating = False
         self._watched: dict[int, Watched] = {}
         self._context = copy_context()  # delayed calls belong to no caller's
@@ -197,22 +204,23 @@ class PolluxReactor(PosixReactorBase):
         def start() -> None:
             try:
                 self.startRunning(installSignalHandlers=installSignalHandlers)
+                self._ask()
             except BaseException as failure:
                 failures.append(failure)
-            self.loop.stop()
+                self.loop.stop()
 
         self.loop.call_soon(start, context=self._context)
-        self._run_loop()
-        if failures:
-            raise failures[0]
         try:
+            self._run_loop()
+            if failures:
+                raise failures[0]
+            self._loop_stopped()
             self.mainLoop()
         finally:
             self._signals.uninstall()
 
     def mainLoop(self) -> None:  # noqa: N802
         """Run until `crash` was called, which "shutdown" does. If somebody stops the loop, that stops the reactor."""
-        self._ask()
         while self._started:
             self._run_loop()
             self._loop_stopped()
@@ -281,6 +289,8 @@ class PolluxReactor(PosixReactorBase):
 
     def _run_due(self) -> None:
         self._asked = False
+        if not self._started and not self.iterating:
+            return  # what is due is due after start-up
         self.runUntilCurrent()
         if self.iterating:
             self.loop.stop()
