@@ -325,6 +325,45 @@ def test_tls(web: Web, authority: trustme.CA) -> None:
     web.run(main())
 
 
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
+def test_the_certificate_of_a_client(web: Web, authority: trustme.CA, asked: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_OPTIONAL if asked else ssl.CERT_NONE
+    found: list[Any] = []
+
+    def application(request: HTTPServerRequest) -> None:
+        found.append((request.get_ssl_certificate(), request.get_ssl_certificate(binary_form=True)))
+        request.connection.respond()
+
+    async def main() -> None:
+        servers = web.serve(application, ssl_options=context), web.serve(application)
+        for server in servers:
+            for identity in ("somebody@example.org", None):
+                trusting = ssl.create_default_context()
+                authority.configure_trust(trusting)
+                if identity is not None:
+                    authority.issue_cert(identity).configure_cert(trusting)
+                port = server.sockets[0].getsockname()[1]
+                tls: dict[str, Any] = {"ssl": trusting, "server_hostname": "localhost"}
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, **(tls if server is servers[0] else {})
+                )
+                writer.write(get("/", "Connection: close"))
+                assert (await reader.read()).startswith(b"HTTP/1.1 200")
+                writer.close()
+
+    web.run(main())
+    assert found[1:] == [(None, None)] * 3
+    certificate, der = found[0]
+    if asked:
+        assert certificate["subjectAltName"] == (("email", "somebody@example.org"),)
+        assert der.startswith(b"\x30")
+    else:
+        assert (certificate, der) == (None, None)
+
+
 def test_handshake_timeout(virtual_web: Web, authority: trustme.CA) -> None:
     """A client that says nothing after it has connected."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

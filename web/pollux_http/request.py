@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from pollux_http.cookies import as_morsels, parse_cookie
@@ -191,6 +191,15 @@ class HTTPServerRequest:
     def finish(self) -> None:
         """End the response that `write` has begun."""
         self.connection.finish()
+
+    def get_ssl_certificate(self, binary_form: bool = False) -> Any:
+        """Return the client's certificate, as `ssl.SSLSocket.getpeercert` has it: a dict, or DER bytes.
+
+        None if the client sent none, was asked for none (`ssl_options` with `cert_reqs` and `ca_certs`), or there is no
+        TLS.
+        """
+        getpeercert = getattr(self.connection.stream.socket, "getpeercert", None)
+        return None if getpeercert is None else getpeercert(binary_form) or None
 
     def full_url(self) -> str:
         """Return scheme, host and target in one."""
