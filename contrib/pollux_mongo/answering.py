@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pollux_mongo.errors import PoolError
+
 if TYPE_CHECKING:
-    from pollux.ioloop import IOLoop
     from pollux_mongo.pool import ConnectionPool
 
 Callback = Callable[[Any, Any], Any]  # (response, error)
@@ -31,19 +32,20 @@ def answer(pool: ConnectionPool, work: Coroutine[Any, Any, Any], callback: Any) 
         work = pool.opened_first(work)
     if callback is None:
         return work
-    pool.io_loop.add_future(begin(pool.io_loop, work), partial(_tell, callback))
+    pool.io_loop.add_future(begin(pool, work), partial(_tell, callback))
     return None
 
 
-def begin(loop: IOLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Run `work` in a task that the loop keeps alive."""
-    task = loop.create_task(work)
-    loop.hold(task)
+def begin(pool: ConnectionPool, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Run `work` in a task that the pool keeps alive, and cancels when it is closed."""
+    task = pool.io_loop.create_task(work)
+    pool.tasks.add(task)
+    task.add_done_callback(pool.tasks.discard)
     return task
 
 
 def _tell(callback: Callback, done: asyncio.Task[Any]) -> Any:
-    if done.cancelled():  # the loop is being closed: there is nobody left to tell
-        return None
+    if done.cancelled():
+        return callback(None, PoolError("the pool was closed before there was an answer"))
     error = done.exception()
     return callback(None, error) if error is not None else callback(done.result(), None)

@@ -326,7 +326,7 @@ class Cursor:
             raise TypeError("callback= needs safe=True: without it the server does not answer")
         if self.pool.opening is not None:
             work = self.pool.opened_first(work)
-        return begin(self.pool.io_loop, work)
+        return begin(self.pool, work)
 
 
 async def _updated(work: Coroutine[Any, Any, Any]) -> list[dict[str, Any]]:

@@ -24,7 +24,6 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 from pollux.ioloop import IOLoop
 from pollux.log import gen_log
-from pollux_mongo.answering import begin
 from pollux_mongo.driver_pool import DriverPool
 from pollux_mongo.errors import PoolError
 from pollux_mongo.options import PoolOptions, pool_options
@@ -63,6 +62,7 @@ class ConnectionPool:
         self.options = options
         self._pid = _getpid()
         self._closed = False
+        self.tasks: set[asyncio.Task[Any]] = set()  # what was begun with a callback, and is not done
         self._connections = ConnectionMonitor()
         self._heartbeats = HeartbeatMonitor()
         self._commands = CommandMonitor() if options.count_commands else None
@@ -83,7 +83,7 @@ class ConnectionPool:
             ) from None
         self.dbname = self._database.name
         # Done when the driver's tasks run. It waits for no server, but for the look-up of a mongodb+srv:// URI.
-        self.opening: asyncio.Task[None] | None = Context().run(begin, loop, self.driver.aconnect())
+        self.opening: asyncio.Task[None] | None = Context().run(loop.create_task, self.driver.aconnect())
         self.opening.add_done_callback(self._opened)
         loop.add_close_callback(self._loop_closes)
 
@@ -171,8 +171,8 @@ class ConnectionPool:
     # The end
 
     async def close(self) -> None:
-        """End sessions and cursors on the server, and close all connections; what is under way fails. A loop that is
-        closed does this by itself. May be called again.
+        """End sessions and cursors on the server, and close all connections; what is under way is cancelled. A loop
+        that is closed does this by itself. May be called again.
 
         :raises PoolError: it belongs to another loop or process.
         """
@@ -180,6 +180,13 @@ class ConnectionPool:
             return
         self.check()
         self._leave_loop()
+        under_way = self.tasks - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        if self.opening is not None:
+            under_way.add(self.opening)
+        if under_way:
+            await asyncio.wait(under_way, timeout=FAREWELL)
         try:
             async with asyncio.timeout(FAREWELL):
                 await self.driver.close()
@@ -196,17 +203,12 @@ class ConnectionPool:
 
     def _loop_closes(self) -> None:
         if _get_running_loop() is None:
-            self.io_loop.run_until_complete(self._close_here())
+            self.io_loop.run_until_complete(self.close())
         else:  # a guest, whose host runs
             self._leave_loop()
             gen_log.warning(
                 "pool %r was not closed before its loop: with a guest loop, `await client.close()` first", self.pool_id
             )
-
-    async def _close_here(self) -> None:
-        if self.opening is not None:
-            await asyncio.wait([self.opening])
-        await self.close()
 
 
 def _pools_of(loop: IOLoop) -> dict[str, ConnectionPool]:

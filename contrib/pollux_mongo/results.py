@@ -258,14 +258,14 @@ async def _next_batch(cursor: Any) -> list[Any]:
 
 async def finished(pool: ConnectionPool, work: Any, close: Callable[[], Awaitable[None]]) -> Any:
     """Return `await work`. If its waiter is cancelled the work goes on, and then `close` is called."""
-    task = begin(pool.io_loop, work)
+    task = begin(pool, work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
 
         def free(done: asyncio.Task[Any]) -> None:
             if not done.cancelled() and done.exception() is None:
-                begin(pool.io_loop, close())  # type: ignore[arg-type]  # a coroutine
+                begin(pool, close())  # type: ignore[arg-type]  # a coroutine
 
         task.add_done_callback(free)
         raise

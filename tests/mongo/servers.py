@@ -182,7 +182,9 @@ class Network:
                     end.close()
 
     def close(self) -> None:
-        """Cut, and stop listening."""
+        """Cut, and stop listening. May be called again."""
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._threads[0].join()

@@ -23,7 +23,7 @@ from pollux.stack_context import StackContext
 from pollux.testing.descriptors import nothing_left_open
 from pollux_mongo import Client, ConnectionPool, ConnectionPools, PoolError, errors
 from tests.mongo.conftest import Run
-from tests.mongo.servers import MongoServer
+from tests.mongo.servers import MongoServer, Network
 from tests.reactor.loops import run_script
 
 Make = Callable[..., Client]
@@ -207,20 +207,38 @@ def test_closed_with_the_loop(backend: str, make: Make, server: MongoServer) -> 
     assert held[0].alive
 
 
-def test_closed_loop_with_a_dead_server(backend: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """It takes leave of nobody, and does not wait for it for long."""
-    with MongoServer(tmp_path_factory.mktemp("mongo")) as server, nothing_left_open():  # the restarted one included
+def test_closed_loop_with_a_dead_server(backend: str, make: Make, server: MongoServer) -> None:
+    """It takes leave of nobody."""
 
-        async def main() -> None:
-            db = Client("dead", host="127.0.0.1", port=server.port, dbname="test")
-            await db.users.find_one()
-            server.kill()
+    async def main() -> None:
+        db = make(port=network.port, directConnection=True)
+        await db.users.insert([{"_id": n} for n in range(200)])
+        held.append(db.users.find(batch_size=5))
+        await held[0].__anext__()
+        network.close()
 
-        try:
-            pollux.run(main(), backend=backend)
-            gc.collect()
-        finally:
-            server.start()
+    held: list[Any] = []
+    with nothing_left_open(), Network(server.port) as network:
+        pollux.run(main(), backend=backend)
+        held.clear()
+        gc.collect()
+
+
+def test_what_is_under_way_when_a_pool_is_closed(run: Run, make: Make, failing: MongoServer) -> None:
+    async def main() -> None:
+        db = make()
+        await db.users.insert({"_id": 1})
+        failing.fail("find", blockTimeMS=500)
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        db.users.find(callback=lambda *both: answered.set_result(both))
+        while not db.statistics().in_use:
+            await asyncio.sleep(0)
+        await db.close()
+        response, error = await answered
+        assert response is None
+        assert isinstance(error, PoolError)
+
+    run(main())
 
 
 def test_guest_is_closed_by_its_client(make: Make) -> None:
