@@ -8,7 +8,8 @@
     class TestMyLoop(LoopSuite):
         backend = "mine"
 
-and a loop on virtual time, `VirtualLoop`, with its `VirtualClock` and `VirtualClockError`.
+a loop on virtual time, `VirtualLoop`, with its `VirtualClock` and `VirtualClockError`; and Tornado's names for tests by
+unittest, `AsyncTestCase` and its kin (with a server: `pollux_web.testing`).
 
 Needs pytest; `import pollux` does not import this package. Names are imported when they are asked for: pytest imports
 this package at each start, for the plugin in it.
@@ -48,15 +49,43 @@ pytest.register_assert_rewrite(
 )
 
 if TYPE_CHECKING:
+    from pollux.testing.cases import (
+        AsyncTestCase,
+        ExpectLog,
+        bind_unused_port,
+        gen_test,
+        get_async_test_timeout,
+        main,
+        setup_with_context_manager,
+    )
     from pollux.testing.loop_suite import LoopSuite
     from pollux.testing.poller_suite import PollerSuite
     from pollux.testing.virtual_clock import VirtualClock, VirtualClockError, VirtualLoop
 
-__all__ = ["LoopSuite", "PollerSuite", "VirtualClock", "VirtualClockError", "VirtualLoop"]
+__all__ = [
+    "AsyncTestCase",
+    "ExpectLog",
+    "LoopSuite",
+    "PollerSuite",
+    "VirtualClock",
+    "VirtualClockError",
+    "VirtualLoop",
+    "bind_unused_port",
+    "gen_test",
+    "get_async_test_timeout",
+    "main",
+    "setup_with_context_manager",
+]
+
+_CASES = (
+    "AsyncTestCase", "ExpectLog", "bind_unused_port", "gen_test", "get_async_test_timeout", "main",
+    "setup_with_context_manager",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
     for module, names in (
+        ("cases", _CASES),
         ("loop_suite", ("LoopSuite",)),
         ("poller_suite", ("PollerSuite",)),
         ("virtual_clock", ("VirtualClock", "VirtualClockError", "VirtualLoop")),
