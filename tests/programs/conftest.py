@@ -55,7 +55,12 @@ def run(factory: Callable[[], pollux.IOLoop]) -> Iterator[Run]:
             assert type(loop) is pollux.IOLoop
             loop.set_exception_handler(lambda _, context: complaints.append(context))
             async with asyncio.timeout(PATIENCE):
-                return await main
+                before = loop.statistics().fds
+                result = await main
+                while loop.statistics().fds > before:  # the other ends of connections that were closed
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0)  # a descriptor is closed in the iteration after it was let go
+                return result
 
         with asyncio.Runner(loop_factory=factory) as runner:
             result = runner.run(watched())

@@ -50,7 +50,6 @@ def test_megabytes_both_ways(run: Run, tls: Tls) -> None:
     async def main() -> None:
         async with served(tls) as port:
             await asyncio.gather(*(client(port) for _ in range(10)))
-            await asyncio.sleep(0.01)  # the server's ends close
 
     run(main())
 
@@ -77,7 +76,6 @@ def test_upgrade(run: Run, tls: Tls) -> None:
             assert await reader.readline() == b"secret word\n"
             writer.close()
             await writer.wait_closed()
-            await asyncio.sleep(0.01)  # the server's end closes
 
     run(main())
 
@@ -103,6 +101,5 @@ def test_strangers_are_refused(run: Run, tls: Tls) -> None:
             except (ssl.SSLError, ConnectionError):
                 pass
             writer.close()
-            await asyncio.sleep(0.01)  # the transports of what was refused close
 
     run(main())
