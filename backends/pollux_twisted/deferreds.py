@@ -165,6 +165,9 @@ class _Waiting(Deferred[Any]):
         self._wake: Callable[[], object] | None = None  # the task
         deferred.addBoth(self._fired)
 
+    def __repr__(self) -> str:
+        return f"<waiting for {self._awaited!r}>"
+
     def _fired(self, outcome: Any) -> None:
         self.outcome = outcome
         if self._wake is not None:

@@ -73,30 +73,33 @@ class Driver:
         self._down = threading.Event()  # clear from start-up to the end of the shutdown
         self._down.set()
         self._reader: Any = None
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[int, tuple[Any, Any]] = {}  # number -> (ours, the one before)
+        self._interrupted = False
         atexit.register(self._shut_down)
 
     def mine(self) -> bool:
         """Return whether the calling thread is the one that runs the reactor."""
-        thread = self._thread
         current = threading.current_thread()
-        if thread is not current:
-            if thread is not None and thread.is_alive():
-                return False
-            self._thread = current
+        if self._thread is not current:
+            with _lock:
+                if self._thread is not None and self._thread.is_alive():
+                    return False
+                self._thread = current
             if not self._down.is_set():
                 threadable.registerAsIOThread()
         return not self.over and os.getpid() == self._process
 
     def add_user(self) -> None:
         """A poller was made."""
-        self._users += 1
+        with _lock:
+            self._users += 1
 
     def remove_user(self, reader: Any) -> None:
         """A poller is closed. With the last one the reactor shuts down, if it is this thread's."""
         if os.getpid() != self._process:
             return  # forked: all that could be changed is the parent's
-        self._users -= 1
+        with _lock:
+            self._users -= 1
         if self.mine():
             self._watch_instead_of(reader, None)
             if not self._users:
@@ -111,6 +114,9 @@ class Driver:
         if reader is not self._reader:
             self._watch_instead_of(self._reader, reader)
         self._step(timeout)
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
 
     def _step(self, timeout: float | None) -> None:
         reactor = self.reactor
@@ -136,30 +142,38 @@ class Driver:
             raise RuntimeError(
                 "Twisted's reactor is running already, so a loop cannot run it: use pollux_twisted.attach() inside it"
             )
-        deferreds.teach()
         self._down.clear()
         self.reactor.addSystemEventTrigger("after", "shutdown", self._has_shut_down)
         # Daemons, so that a process can end whose loop was never closed; Twisted's shutdown ends them.
         self.reactor.getThreadPool().threadFactory = partial(threading.Thread, daemon=True)
-        self.reactor.startRunning(installSignalHandlers=False)
         if threading.current_thread() is threading.main_thread():
+            self._hear(signal.SIGINT, self._interrupt)
             self._hear(signal.SIGTERM, self.reactor.sigTerm)
             self._hear(signal.SIGCHLD, self._child_ended)
-            reapAllProcesses()
+            reapAllProcesses()  # those that ended before
+        self.reactor.startRunning(installSignalHandlers=False)
 
     def _hear(self, number: int, handler: Any) -> None:
         """Handle a signal that nobody else does. In Python: the wake-up descriptor of the process is the loop's."""
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, handler)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            self._handlers[number] = handler, signal.signal(number, handler)
             signal.siginterrupt(number, False)
-            self._handlers[number] = handler
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """SIGINT. What Python raises in the middle of a Twisted callback, Twisted logs; so it is raised by the wait. A
+        second one, while the first has not been heard, is raised where it comes.
+        """
+        if self._interrupted:
+            signal.default_int_handler(number, frame)
+        self._interrupted = True
+        self.reactor.callFromThread(int)  # ends the wait
 
     def _child_ended(self, _number: int, _frame: FrameType | None) -> None:
         self.reactor.callFromThread(reapAllProcesses)
 
     def _shut_down(self) -> None:
         """Fire the shutdown triggers, unless that was done, and leave the reactor as it was before its start."""
-        if self._down.is_set() or os.getpid() != self._process:
+        if self._down.is_set() or not self.mine():
             return
         self.reactor.fireSystemEvent("shutdown")
         while not self._down.is_set():
@@ -174,9 +188,9 @@ class Driver:
         self._reader = None
         self.over = self.reactor._startedBefore  # it was `reactor.stop()`
         if threading.current_thread() is threading.main_thread():
-            for number, handler in self._handlers.items():
+            for number, (handler, before) in self._handlers.items():
                 if signal.getsignal(number) == handler:
-                    signal.signal(number, signal.SIG_DFL)
+                    signal.signal(number, before)
         self._handlers.clear()
         loop = asyncio._get_running_loop()
         if loop is not None:
@@ -184,13 +198,16 @@ class Driver:
 
 
 _driver: Driver | None = None
+_lock = threading.Lock()  # loops of several threads may begin at once
 
 
 def driver() -> Driver:
     """Return the process's driver. Imports the reactor, which installs Twisted's default one if there is none."""
     global _driver
-    if _driver is None:
-        from twisted.internet import reactor
+    with _lock:
+        if _driver is None:
+            from twisted.internet import reactor
 
-        _driver = Driver(reactor)
-    return _driver
+            _driver = Driver(reactor)
+            deferreds.teach()
+        return _driver
