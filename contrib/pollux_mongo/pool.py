@@ -69,10 +69,11 @@ class ConnectionPool:
         monitors = [self._connections, self._heartbeats, *options.listeners]
         if self._commands is not None:
             monitors.append(self._commands)
-        chosen = options.driver
-        if options.maxcached or options.maxusage:
-            chosen = {**chosen, "_pool_class": partial(DriverPool, options.maxcached, options.maxusage)}
-        self.driver: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(**chosen, event_listeners=monitors)
+        self.driver: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            **options.driver,
+            event_listeners=monitors,
+            _pool_class=partial(DriverPool, options.maxcached, options.maxusage),
+        )
         try:
             self._database = self.driver.get_default_database(options.dbname)
             if options.dbname is not None:

@@ -72,6 +72,14 @@ def failing(server: MongoServer) -> Iterator[MongoServer]:
 
 
 @pytest.fixture
+def cursors_freed(server: MongoServer) -> Iterator[None]:
+    """After the test the server keeps no more cursors than before. (Where a network broke, it does.)"""
+    before = server.open_cursors()
+    yield
+    assert server.open_cursors() <= before
+
+
+@pytest.fixture
 def network(server: MongoServer) -> Iterator[Network]:
     """A way to the server that can fail."""
     with Network(server.port) as network:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pymongo
 import pytest
 from pymongo.errors import (
     AutoReconnect,
@@ -117,6 +118,41 @@ def test_network_swallows_everything(run: Run, make: Make, network: Network) -> 
             await db.users.find_one(1)
         network.heal()
         assert await db.users.find_one(1) == {"_id": 1}
+        assert whole(db)
+
+    run(main())
+
+
+def test_monitor_interrupts_what_waits_for_ever(run: Run, make: Make, network: Network) -> None:
+    """No time limit is set; but the driver's monitor hears nothing of the server either, and ends the waiting."""
+
+    async def main() -> None:
+        db = make(
+            port=network.port, directConnection=True, heartbeatFrequencyMS=500, connectTimeoutMS=300, retryReads=False,
+            socketTimeoutMS=None,
+        )  # fmt: skip
+        await db.users.insert({"_id": 1})
+        network.swallow()
+        with pytest.raises(AutoReconnect):
+            await asyncio.gather(*[db.users.find_one(1) for _ in range(3)])
+        network.heal()
+        assert await db.users.find_one(1) == {"_id": 1}
+        while not whole(db):
+            await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_time_limit_of_an_operation(run: Run, make: Make, failing: MongoServer) -> None:
+    async def main() -> None:
+        db = make(maxconnections=1)
+        await db.users.insert({"_id": 1})
+        failing.fail("find", blockTimeMS=2_000)
+        with pytest.raises(errors.Error) as caught, pymongo.timeout(0.1):
+            await db.users.find_one(1)
+        assert caught.value.timeout
+        with pymongo.timeout(20):
+            assert await db.users.find_one(1) == {"_id": 1}
         assert whole(db)
 
     run(main())

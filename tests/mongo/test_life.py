@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from pymongo.asynchronous.pool import AsyncConnection, Pool
+from pymongo.asynchronous.pool import Pool
 from pymongo.errors import ConfigurationError
 from pymongo.pool_options import PoolOptions
 
@@ -21,7 +21,7 @@ from pollux.guest import Guest
 from pollux.guest_asyncio import AsyncioHost
 from pollux.stack_context import StackContext
 from pollux.testing.descriptors import nothing_left_open
-from pollux_mongo import Client, ConnectionPool, ConnectionPools, PoolError, errors
+from pollux_mongo import Client, ConnectionPool, ConnectionPools, PoolError, driver_pool, errors
 from tests.mongo.conftest import Run
 from tests.mongo.servers import MongoServer, Network
 from tests.reactor.loops import run_script
@@ -360,8 +360,24 @@ def test_made_before_the_fork_used_after(backend: str, server: MongoServer, dbna
 
 def test_private_names_of_the_driver_are_there() -> None:
     """Those that `driver_pool.py` lists."""
-    assert asyncio.iscoroutinefunction(Pool.checkin)
-    assert asyncio.iscoroutinefunction(AsyncConnection.close_conn)
+    assert driver_pool.FITS
     pool = Pool(("127.0.0.1", 1), PoolOptions())
     assert list(pool.conns) == []
+    assert pool.active_contexts == set()
     assert not pool.is_sdam
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_both_ways_to_wait_for_an_answer(run: Run, make: Make, monkeypatch: pytest.MonkeyPatch, fits: bool) -> None:
+    monkeypatch.setattr(driver_pool, "FITS", fits)
+
+    async def main() -> None:
+        async with make(maxusage=3) as db:
+            await db.users.insert([{"_id": number} for number in range(300)])
+            assert len(await asyncio.gather(*[db.users.find_one(number) for number in range(50)])) == 50
+            assert len(await db.users.find(batch_size=20)) == 300
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(db.users.find_one({"$where": "sleep(1000)"}), 0)
+            assert await db.users.count() == 300
+
+    run(main())

@@ -183,7 +183,8 @@ def test_loop_goes_on_while_documents_are_read(run: Run, make: Make) -> None:
 # Cancellation
 
 
-def test_cancelled_between_batches(run: Run, make: Make, server: MongoServer) -> None:
+@pytest.mark.usefixtures("cursors_freed")
+def test_cancelled_between_batches(run: Run, make: Make) -> None:
     """Whoever is cancelled while he does something else with a document."""
     sent = Sent()
 
@@ -207,10 +208,10 @@ def test_cancelled_between_batches(run: Run, make: Make, server: MongoServer) ->
         assert len(sent.killed) == 1
 
     run(main())
-    assert server.open_cursors() == 0
 
 
-def test_dropped_half_read(run: Run, make: Make, server: MongoServer) -> None:
+@pytest.mark.usefixtures("cursors_freed")
+def test_dropped_half_read(run: Run, make: Make) -> None:
     """A loop that is left by `break`: the driver frees the cursor when nobody knows it any more."""
     sent = Sent()
 
@@ -222,9 +223,9 @@ def test_dropped_half_read(run: Run, make: Make, server: MongoServer) -> None:
         await until(lambda: bool(sent.killed))
 
     run(main())
-    assert server.open_cursors() == 0
 
 
+@pytest.mark.usefixtures("cursors_freed")
 @pytest.mark.parametrize("command", ["find", "aggregate", "getMore"])
 def test_cancelled_while_the_server_works(run: Run, make: Make, failing: MongoServer, command: str) -> None:
     """The first batch is on its way: only its answer tells what is to be freed. The pool stays whole."""
@@ -246,9 +247,9 @@ def test_cancelled_while_the_server_works(run: Run, make: Make, failing: MongoSe
         assert db.statistics().in_use == 0
 
     run(main())
-    assert failing.open_cursors() == 0
 
 
+@pytest.mark.usefixtures("cursors_freed")
 def test_callback_is_told_of_an_error_in_the_middle(run: Run, make: Make, failing: MongoServer) -> None:
     async def main() -> None:
         numbers = make().numbers
@@ -261,7 +262,6 @@ def test_callback_is_told_of_an_error_in_the_middle(run: Run, make: Make, failin
         assert (len(response), error) == (500, None)
 
     run(main())
-    assert failing.open_cursors() == 0
 
 
 def test_tailable(run: Run, make: Make) -> None:
