@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,7 @@ class Server:
         self.port: int = self._held.getsockname()[1]
         self.authority = trustme.CA()
         self._process: subprocess.Popen[str] | None = None
+        self._temporary = f"--tmpdir={folder}"  # in a shared one servers remove each other's files
         self._files = [
             f"--datadir={self._data}", f"--socket={self.socket}", f"--port={self.port}", f"--pid-file={folder}/pid",
             f"--ssl-cert={folder}/cert.pem", f"--ssl-key={folder}/key.pem", f"--init-file={folder}/accounts.sql",
@@ -69,7 +72,10 @@ class Server:
         certificate.private_key_pem.write_to_path(folder / "key.pem")
         make = ["mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
         made = subprocess.run(
-            [*make, *_USER, *_SMALL, f"--datadir={self._data}"], capture_output=True, text=True, check=False
+            [*make, *_USER, *_SMALL, self._temporary, f"--datadir={self._data}"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert made.returncode == 0, made.stdout + made.stderr
 
@@ -78,9 +84,10 @@ class Server:
         if self._process is not None and self._process.poll() is None:
             return
         self._process = subprocess.Popen(
-            [self._command, "--no-defaults", *_USER, *_SMALL, *_OPTIONS, *self._files],
+            [self._command, "--no-defaults", *_USER, *_SMALL, *_OPTIONS, self._temporary, *self._files],
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_end_with_us if sys.platform == "linux" else None,
         )
         assert self._process.stderr is not None
         said: list[str] = []
@@ -95,11 +102,35 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> None:
+        """Wait until it has ended by itself."""
+        assert self._process is not None
+        self._process.wait(PATIENCE)
+
+    def freeze(self) -> None:
+        """Let it stand still, connections and all."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def close(self) -> None:
         """End it for good."""
         if self._process is not None:
             self.kill()
         self._held.close()
+
+
+def _end_with_us() -> None:
+    """In the server's process: be killed when the tests' process ends, however it does (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _listen(stream: IO[str], said: list[str], ready: threading.Event) -> None:
