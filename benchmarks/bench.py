@@ -158,9 +158,10 @@ class Bench:
         whole = [series for series in found.values() if len(series.values) == self.options.rounds]
         return Table(title, unit, self.options.reference, whole)
 
-    def finish(self, subject: str, title: str, tables: list[Table]) -> int:
+    def finish(self, subject: str, title: str, tables: list[Table], method: str | None = None) -> int:
         """Write and print the report; return the exit status, 1 if a server that is installed failed.
 
+        :param method: how it was measured, if that was not CPU time under a closed loop.
         :raises MeasureError: there is nothing to report.
         """
         o = self.options
@@ -168,7 +169,7 @@ class Bench:
         progress("")
         if not told:
             raise MeasureError("no server answered as it should: nothing to report")
-        method = (
+        method = method or (
             f"CPU time of the server (user and system, all threads and processes) on a core of its own; the load comes "
             f"from another core over {o.connections} connections that stay open, one request in flight on each. "
             f"{o.rounds} rounds of {o.seconds:g} s, the servers alternating. `core busy` (median) tells whether a "

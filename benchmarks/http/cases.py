@@ -21,6 +21,7 @@ class Case:
     :param body: an exemplary right answer: what the C floor sends.
     :param content_type: how the answer's Content-Type must begin where there is one: socketify sends none unless told.
     :param right: whether a body is a right answer.
+    :param upload: the body of the request; with one it is a POST.
     """
 
     name: str
@@ -29,13 +30,26 @@ class Case:
     body: bytes
     content_type: str
     right: Callable[[bytes], bool]
+    upload: bytes = b""
     echo = False
+
+    @property
+    def large(self) -> bool:
+        """Whether a body does not fit into one read or write."""
+        return len(self.body) + len(self.upload) > 65536
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return "POST" if self.upload else "GET"
 
     def request(self, port: int) -> bytes:
         """Return the bytes of the request to 127.0.0.1:`port`."""
-        return (
-            f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n\r\n"
-        ).encode()
+        lines = [f"{self.method} {self.path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"User-Agent: {USER_AGENT}"]
+        lines.append("Accept: */*")
+        if self.upload:
+            lines.append(f"Content-Length: {len(self.upload)}")
+        return "\r\n".join([*lines, "", ""]).encode() + self.upload
 
     def answer(self) -> bytes:
         """Return a whole right answer, head and body."""
@@ -47,20 +61,24 @@ class Case:
         """Ask the server on 127.0.0.1:`port` once; return what is wrong with its answer, or None."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
-            connection.request("GET", self.path, headers={"User-Agent": USER_AGENT, "Accept": "*/*"})
+            headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
+            connection.request(self.method, self.path, self.upload or None, headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            return f"GET {self.path}: {type(error).__name__}: {error}"
+            return f"{self.method} {self.path}: {type(error).__name__}: {error}"
         finally:
             connection.close()
         if response.status != 200:
-            return f"GET {self.path} was answered {response.status}, not 200: {body[:200]!r}"
+            return f"{self.method} {self.path} was answered {response.status}, not 200: {body[:200]!r}"
         if not self.right(body):
-            return f"GET {self.path} was answered with {body[:200]!r}, expected something like {self.body!r}"
+            return (
+                f"{self.method} {self.path} was answered with {body[:200]!r}, expected something like "
+                f"{self.body[:200]!r}"
+            )
         kind = response.headers.get("Content-Type", self.content_type)
         if not kind.startswith(self.content_type):
-            return f"GET {self.path} was answered as {kind!r}, expected {self.content_type!r}"
+            return f"{self.method} {self.path} was answered as {kind!r}, expected {self.content_type!r}"
         return None
 
 
@@ -70,6 +88,8 @@ def _is_message(body: bytes) -> bool:
     except ValueError:
         return False
 
+
+MIB = bytes(range(256)) * 4096
 
 CASES = {
     case.name: case
@@ -97,6 +117,16 @@ CASES = {
             b"12345",
             "text/",
             b"12345".__eq__,
+        ),
+        Case("large", "1 MiB sent: GET /large", "/large", MIB, "application/octet-stream", MIB.__eq__),
+        Case(
+            "upload",
+            "1 MiB taken: POST /upload -> 1048576, its length",
+            "/upload",
+            b"1048576",
+            "text/",
+            b"1048576".__eq__,
+            MIB,
         ),
     )
 }

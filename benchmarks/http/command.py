@@ -5,9 +5,9 @@ import resource
 from typing import Any
 
 from benchmarks.bench import Bench, add_options, prepare
-from benchmarks.http.cases import CASES
+from benchmarks.http.cases import CASES, Case
 from benchmarks.http.peers import PEERS
-from benchmarks.load.generator import Generator
+from benchmarks.load.generator import Generator, Paced
 from benchmarks.measure import MeasureError, resident, summary
 from benchmarks.peer import Peer
 from benchmarks.report import Series, Table, number
@@ -18,7 +18,7 @@ def configure(subjects: Any) -> argparse.ArgumentParser:
     """Add this subject to the command line."""
     parser: argparse.ArgumentParser = subjects.add_parser(
         "http",
-        help="CPU per request: hello, json, path parameter; or memory per idle connection",
+        help="CPU per request: hello, json, path parameter, 1 MiB; or memory per idle connection; or latency",
         description="CPU microseconds of the server per request, closed loop, no pipelining. Each round starts every "
         "server afresh, checks its answer, warms it up for half a second and measures.",
     )
@@ -29,6 +29,9 @@ def configure(subjects: Any) -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="instead of the cases: hold N idle connections, measure memory for each and CPU per request beside them",
+    )
+    parser.add_argument(
+        "--latency", action="store_true", help="instead of CPU: latency at half of each server's own peak load"
     )
     return parser
 
@@ -44,8 +47,45 @@ def run(options: argparse.Namespace) -> int:
     bench = prepare(options, PEERS)
     if options.idle:
         return bench.finish("http-idle", "HTTP: idle connections", _idle(bench))
-    tables = [bench.costs(bench.peers, CASES[name], "CPU us/request") for name in options.case]
+    if options.latency:
+        tables = [_latency(bench, CASES[name]) for name in options.case]
+        return bench.finish("http-latency", "HTTP: latency at half of peak load", tables, _LATENCY)
+    tables = [bench.costs(_able(bench, CASES[name]), CASES[name], "CPU us/request") for name in options.case]
     return bench.finish("http", "HTTP: CPU per request", tables)
+
+
+_LATENCY = (
+    "Each server on a core of its own. In each round its peak is measured, over connections with one request in flight "
+    "on each; then half as many requests a second are sent, evenly, whether or not those before are answered. A "
+    "request's time runs from when it was due to when its answer was there."
+)
+
+
+def _able(bench: Bench, case: Case) -> list[Peer]:
+    """Return who takes part: the floors send an answer in one piece, and take a request for one."""
+    return [peer for peer in bench.peers if not (case.large and peer.name.endswith("-floor"))]
+
+
+def _latency(bench: Bench, case: Case) -> Table:
+    peers = _able(bench, case)
+    found = {peer.name: Series(peer.name) for peer in peers}
+    all_paced: dict[str, list[tuple[float, Paced]]] = {peer.name: [] for peer in peers}
+
+    def measure(peer: Peer, session: int, load: Generator) -> None:
+        peak = load.run(bench.options.seconds)
+        rate = peak.requests / peak.seconds / 2
+        paced = load.pace(rate, bench.options.seconds)
+        found[peer.name].values.append(paced.p99)
+        runs = all_paced[peer.name]
+        runs.append((rate, paced))
+        found[peer.name].notes = {
+            "p50": number(summary([each.p50 for _, each in runs]).median),
+            "greatest": number(max(each.worst for _, each in runs)),
+            "requests/s": f"{summary([rate for rate, _ in runs]).median:,.0f}",
+        }
+
+    bench.rounds(peers, case, measure)
+    return bench.table(f"{case.summary}: at half of its own peak", "us, 99th percentile", found)
 
 
 def _idle(bench: Bench) -> list[Table]:

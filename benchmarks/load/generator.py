@@ -30,6 +30,19 @@ class Run:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """What one run at a given rate did: answers received, seconds, and microseconds from when a request was due to when
+    its answer was there: median, 99th percentile, greatest.
+    """
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    worst: float
+
+
 class Generator:
     """A started generator with its connections open."""
 
@@ -61,6 +74,16 @@ class Generator:
         if bad:
             raise GeneratorError(f"{bad} of {requests} answers {self._wrong}")
         return Run(requests, nanoseconds / 1e9)
+
+    def pace(self, rate: float, seconds: float) -> Paced:
+        """Send `rate` requests a second, evenly, whether or not those before are answered.
+
+        :raises GeneratorError: a connection failed or an answer was wrong.
+        """
+        requests, nanoseconds, bad, *taken = self._ask(f"pace {rate:f} {seconds:f}")
+        if bad:
+            raise GeneratorError(f"{bad} of {requests} answers {self._wrong}")
+        return Paced(requests, nanoseconds / 1e9, *(each / 1e3 for each in taken))
 
     def hold(self, connections: int) -> None:
         """Open that many more connections, make one request on each, and leave them idle."""

@@ -8,6 +8,11 @@
  *     run SECONDS     send for that long, then wait for what is still in flight
  *                     -> "ran REQUESTS NANOSECONDS BAD"; BAD counts answers of HTTP/1.1 that are not 200 or differ in
  *                     their body, or echoes that are not ANSWER
+ *     pace RATE SECONDS
+ *                     send RATE requests a second, evenly, whether or not those before are answered; each on a
+ *                     connection that is free, and late if there is none -> "paced REQUESTS NANOSECONDS BAD P50 P99 MAX";
+ *                     the last three are nanoseconds from when a request was due to when its answer was there, so that a
+ *                     server that keeps others waiting is not measured only while it does not
  *     hold N          open N more connections, one request on each, and leave them idle -> "held N"
  *     alive           -> "alive N", the idle connections the server has not closed
  *
@@ -39,6 +44,7 @@ enum { BUFFER = 2 << 20, EVENTS = 256, DRAIN_MS = 10000 };
 
 struct connection {
     int fd;
+    long long due;
     size_t have;
     char buffer[BUFFER];
 };
@@ -171,6 +177,48 @@ static void run(struct connection *all, int count, int ep, double seconds) {
     printf("ran %lld %lld %lld\n", requests, t - start, wrong);
 }
 
+static int ascending(const void *a, const void *b) {
+    long long x = *(const long long *)a, y = *(const long long *)b;
+    return (x > y) - (x < y);
+}
+
+static void pace(struct connection *all, int count, int ep, double rate, double seconds) {
+    struct epoll_event events[EVENTS];
+    struct connection **free_ones = malloc(sizeof *free_ones * (size_t)count);
+    long long total = (long long)(rate * seconds), sent = 0, done = 0, wrong = 0, start, t, last;
+    long long *taken = malloc(sizeof *taken * (size_t)(total > 0 ? total : 1));
+    double interval = 1e9 / rate;
+    int n, i, bad, left = 0;
+    if (total < 1 || free_ones == NULL || taken == NULL) die("cannot make %lld requests", total);
+    for (i = count; i > 0; i--) free_ones[left++] = &all[i - 1];
+    start = last = t = now();
+    while (done < total) {
+        while (left > 0 && sent < total && start + (long long)(interval * (double)sent) <= t) {
+            struct connection *c = free_ones[--left];
+            c->due = start + (long long)(interval * (double)sent++);
+            send_request(c->fd);
+        }
+        n = epoll_wait(ep, events, EVENTS, 0); /* a millisecond is too coarse to wait for the next one */
+        t = now();
+        if (n < 0 && errno == EINTR) continue;
+        if (n > 0) last = t;
+        if (t - last > DRAIN_MS * 1000000LL) die("no answer for %d s at %g requests/s", DRAIN_MS / 1000, rate);
+        for (i = 0; i < n; i++) {
+            struct connection *c = events[i].data.ptr;
+            if (!receive(c, &bad)) continue;
+            wrong += bad;
+            taken[done++] = now() - c->due;
+            free_ones[left++] = c;
+        }
+    }
+    t = now() - start;
+    qsort(taken, (size_t)done, sizeof *taken, ascending);
+    printf("paced %lld %lld %lld %lld %lld %lld\n", done, t, wrong, taken[done / 2], taken[done * 99 / 100],
+           taken[done - 1]);
+    free(taken);
+    free(free_ones);
+}
+
 static int *idle;
 static int idle_count;
 
@@ -243,9 +291,12 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     while (fgets(line, sizeof line, stdin) != NULL) {
         double seconds;
+        double rate;
         int more;
         if (sscanf(line, "run %lf", &seconds) == 1)
             run(all, count, ep, seconds);
+        else if (sscanf(line, "pace %lf %lf", &rate, &seconds) == 2)
+            pace(all, count, ep, rate, seconds);
         else if (sscanf(line, "hold %d", &more) == 1)
             hold(more);
         else if (strcmp(line, "alive\n") == 0)

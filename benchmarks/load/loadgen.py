@@ -104,6 +104,38 @@ class Load:
                     in_flight -= 1
         return requests, now - start, bad
 
+    def pace(self, rate: float, seconds: float) -> tuple[int, int, int, int, int, int]:
+        """Return as `run`, then the median, the 99th percentile and the greatest of nanoseconds from when a request was
+        due to when its answer was there."""
+        total, interval = int(rate * seconds), 1e9 / rate
+        if total < 1:
+            sys.exit(f"loadgen: cannot make {total} requests")
+        free, due = list(self._busy), dict.fromkeys(self._busy, 0)
+        taken: list[int] = []
+        sent = bad = 0
+        start = last = now = time.monotonic_ns()
+        while len(taken) < total:
+            while free and sent < total and start + int(interval * sent) <= now:
+                fd = free.pop()
+                due[fd] = start + int(interval * sent)
+                sent += 1
+                self._busy[fd].sendall(self._request)
+            events = self._poll.poll(0)
+            now = time.monotonic_ns()
+            if events:
+                last = now
+            elif now - last > DRAIN_SECONDS * 1e9:
+                sys.exit(f"loadgen: no answer for {DRAIN_SECONDS:.0f} s at {rate:g} requests/s")
+            for fd, _ in events:
+                right = self._receive(self._busy[fd])
+                if right is not None:
+                    bad += not right
+                    taken.append(time.monotonic_ns() - due[fd])
+                    free.append(fd)
+        now = time.monotonic_ns()
+        taken.sort()
+        return total, now - start, bad, taken[total // 2], taken[total * 99 // 100], taken[-1]
+
     def hold(self, more: int) -> int:
         """Open `more` connections, make a request on each and keep them; return how many there are now."""
         for _ in range(more):
@@ -137,6 +169,9 @@ def main() -> None:
             word, _, argument = line.strip().partition(" ")
             if word == "run":
                 print("ran", *load.run(float(argument)), flush=True)
+            elif word == "pace":
+                rate, seconds = argument.split()
+                print("paced", *load.pace(float(rate), float(seconds)), flush=True)
             elif word == "hold":
                 print("held", load.hold(int(argument)), flush=True)
             elif word == "alive":

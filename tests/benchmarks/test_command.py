@@ -54,6 +54,36 @@ def test_http_writes_table_and_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("python", [[], ["--python"]], ids=["c", "python"])
+def test_a_mebibyte_either_way_on_every_kind_of_server(tmp_path: Path, python: list[str]) -> None:
+    if not python and not compiler():
+        pytest.skip("no C compiler")
+    peers = ["pollux", "pollux-asgi", "pollux-starlette", "tornado"]
+    done = benchmarks(
+        *("http", "--case", "large,upload", "--peers", ",".join([*peers, "python-floor"]), "--reference", "tornado"),
+        *("--rounds", "1", "--seconds", "0.05", "--connections", "2", "--output", str(tmp_path), *python),
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / f"http-py{sys.version_info[0]}.{sys.version_info[1]}.json").read_text())
+    names = [[series["name"] for series in table["series"]] for table in data["tables"]]
+    assert names == [peers] * 2, "the floor knows no such bodies"
+
+
+def test_latency_is_measured(tmp_path: Path) -> None:
+    done = benchmarks(
+        *("http", "--latency", "--case", "hello", "--peers", "pollux,python-floor", "--reference", "python-floor"),
+        *("--rounds", "2", "--seconds", "0.1", "--connections", "4", "--output", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / f"http-latency-py{sys.version_info[0]}.{sys.version_info[1]}.json").read_text())
+    (table,) = data["tables"]
+    assert table["unit"] == "us, 99th percentile"
+    for series in table["series"]:
+        assert len(series["values"]) == 2
+        assert series["notes"].keys() == {"p50", "greatest", "requests/s"}
+        assert min(series["values"]) > 0
+
+
+@pytest.mark.parametrize("python", [[], ["--python"]], ids=["c", "python"])
 def test_every_tcp_case_on_every_kind_of_server(tmp_path: Path, python: list[str]) -> None:
     if not python and not compiler():
         pytest.skip("no C compiler")

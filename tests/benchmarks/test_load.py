@@ -103,6 +103,31 @@ def test_counts_exactly_what_was_answered(load: Callable[..., Any]) -> None:
         assert set(server.requests) == {HELLO.request(port).removesuffix(b"\r\n\r\n")}
 
 
+def test_requests_at_a_given_rate(load: Callable[..., Any]) -> None:
+    """As many as were asked for, none before it is due: while one waits, twenty others come 2.5 ms apart."""
+    held = threading.Event()
+
+    def answer(number: int) -> list[bytes]:
+        if number == 10:
+            held.wait()
+        elif number == 30:
+            held.set()
+        return [RIGHT]
+
+    with serving(answer) as server, load(server, 2) as g:
+        paced = g.pace(400, 0.1)
+        assert paced.requests == len(server.requests) == 40
+        assert 0 < paced.p50 <= paced.p99 <= paced.worst
+        assert paced.worst >= 40_000  # microseconds
+        assert g.run(0.01).requests >= 2, "nothing is left over"
+    with serving(lambda number: [OTHER if number else RIGHT]) as server, load(server, 1) as g:
+        with pytest.raises(GeneratorError, match="of 10 answers were not 200 or differed"):
+            g.pace(1000, 0.01)
+    with serving(lambda number: [RIGHT]) as server, load(server, 1) as g:
+        with pytest.raises(GeneratorError, match="cannot make 0 requests"):
+            g.pace(1, 0.01)
+
+
 def test_an_answer_may_come_byte_by_byte(load: Callable[..., Any]) -> None:
     with serving(lambda number: [bytes([byte]) for byte in RIGHT]) as server:
         with load(server, 1) as g:

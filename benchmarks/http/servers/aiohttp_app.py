@@ -6,6 +6,8 @@ import sys
 import uvloop
 from aiohttp import web
 
+LARGE = bytes(range(256)) * 4096
+
 
 async def hello(request: web.Request) -> web.Response:
     """Answer a fixed text."""
@@ -22,9 +24,25 @@ async def user(request: web.Request) -> web.Response:
     return web.Response(text=request.match_info["number"])
 
 
-app = web.Application()
+async def large(request: web.Request) -> web.Response:
+    """Send a mebibyte."""
+    return web.Response(body=LARGE, content_type="application/octet-stream")
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Take one."""
+    return web.Response(text=str(len(await request.read())))
+
+
+app = web.Application(client_max_size=2 << 20)
 app.add_routes(
-    [web.get("/", hello), web.get("/json", message), web.get("/user/{number:[0-9]+}", user)],
+    [
+        web.get("/", hello),
+        web.get("/json", message),
+        web.get("/user/{number:[0-9]+}", user),
+        web.get("/large", large),
+        web.post("/upload", upload),
+    ],
 )
 web.run_app(
     app,

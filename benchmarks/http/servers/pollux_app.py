@@ -2,6 +2,8 @@
 
 from pollux_web import Application, RequestHandler
 
+LARGE = bytes(range(256)) * 4096
+
 
 class Hello(RequestHandler):
     """A fixed text."""
@@ -27,4 +29,23 @@ class User(RequestHandler):
         self.write(number)
 
 
-app = Application([(r"/", Hello), (r"/json", Json), (r"/user/([0-9]+)", User)])
+class Large(RequestHandler):
+    """A mebibyte."""
+
+    def get(self) -> None:
+        """Send it."""
+        self.set_header("Content-Type", "application/octet-stream")
+        self.write(LARGE)
+
+
+class Upload(RequestHandler):
+    """A mebibyte from the client."""
+
+    def post(self) -> None:
+        """Answer with its length."""
+        self.write(str(len(self.request.body)))
+
+
+app = Application(
+    [(r"/", Hello), (r"/json", Json), (r"/user/([0-9]+)", User), (r"/large", Large), (r"/upload", Upload)]
+)

@@ -14,6 +14,8 @@ from typing import Any
 
 from socketify import App
 
+LARGE = bytes(range(256)) * 4096
+
 
 def hello(response: Any, request: Any) -> None:
     """Answer a fixed text."""
@@ -34,9 +36,22 @@ def user(response: Any, request: Any) -> None:
         response.write_status(404).end("Not found")
 
 
+def large(response: Any, request: Any) -> None:
+    """Send a mebibyte."""
+    response.end(LARGE)
+
+
+async def upload(response: Any, request: Any) -> None:
+    """Take one."""
+    data = await response.get_data()
+    response.end(str(len(data.getbuffer())))
+
+
 app = App(request_response_factory_max_items=int(sys.argv[2]) if len(sys.argv) > 2 else 0)
 app.get("/", hello)
 app.get("/json", message)
 app.get("/user/:number", user)
+app.get("/large", large)
+app.post("/upload", upload)
 app.listen({"port": int(sys.argv[1]), "host": "127.0.0.1"}, lambda config: None)
 app.run()
