@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 
+import hypothesis  # noqa: F401  # before anything is frozen: at its import it looks for who refers to trio's generator
 import pytest
 
 
