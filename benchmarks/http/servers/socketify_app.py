@@ -41,10 +41,17 @@ def large(response: Any, request: Any) -> None:
     response.end(LARGE)
 
 
-async def upload(response: Any, request: Any) -> None:
-    """Take one."""
-    data = await response.get_data()
-    response.end(str(len(data.getbuffer())))
+def upload(response: Any, request: Any) -> None:
+    """Take one, as it comes: `get_data`, which collects it, loses connections (0.0.31)."""
+    length = 0
+
+    def on_data(response: Any, chunk: bytes | None, is_end: bool) -> None:
+        nonlocal length
+        length += len(chunk or b"")
+        if is_end:
+            response.end(str(length))
+
+    response.on_data(on_data)
 
 
 app = App(request_response_factory_max_items=int(sys.argv[2]) if len(sys.argv) > 2 else 0)
