@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import ConfigurationError
 
 from pollux.ioloop import IOLoop
 from pollux.log import gen_log
@@ -191,9 +191,9 @@ class ConnectionPool:
         try:
             async with asyncio.timeout(FAREWELL):
                 await self.driver.close()
-        except (TimeoutError, PyMongoError, OSError, RuntimeError) as error:
+        except Exception as error:  # whatever keeps us from it, the closing is left
             gen_log.info("pool %r: no farewell to the server: %r", self.pool_id, error)
-            await self.driver.close()  # what was to be told is forgotten by now, and only the closing is left
+            await self.driver.close()  # by now it has forgotten what it was to tell
 
     def _leave_loop(self) -> None:
         self._closed = True
