@@ -6,7 +6,7 @@ try:
     import asyncmy as _driver  # noqa: F401
     from twisted.internet import defer as _defer  # noqa: F401
 except ImportError as error:
-    raise MissingExtraError("pollux_txmysql needs Twisted and asyncmy: pip install 'pollux[twisted,mysql]'") from error
+    raise MissingExtraError("pollux_txmysql needs Twisted and asyncmy: pip install 'pollux[mysql]'") from error
 
 from pollux_txmysql.answer import Answer
 from pollux_txmysql.client import ConnectionPool, MySQLConnection

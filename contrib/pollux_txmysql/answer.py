@@ -62,6 +62,11 @@ class _Waiting(Deferred[Any]):
         self._answer = answer
         self.cancelled = False
 
+    def __repr__(self) -> str:
+        return f"<_Waiting for {self._answer!r}>"
+
+    __str__ = __repr__  # Deferred's would show `result`, which is a method here, and whose it is, and so on
+
     # For Twisted
 
     def addBoth(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N802

@@ -198,7 +198,8 @@ class Channel:
             self.session = None
         if session is not None:
             session.drop()
-            words = await self._client.loop.create_task(self._client.address.kill(session.number))
+            client = self._client
+            words = await client.loop.create_task(client.address.kill(session.number, client.connect_timeout))
             if isinstance(error, QueryTimeoutError):
                 error = QueryTimeoutError(f"{error.msg}; {words}", query=job.query)
         return error or cancelled

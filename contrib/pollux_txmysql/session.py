@@ -114,10 +114,10 @@ class Address:
         name = f"{self}/{database or ''}"
         raise ConnectError(f"cannot connect to {name}{tried}: {cause.msg}", cause.errno, cause.sqlstate) from error
 
-    async def kill(self, number: int) -> str:
+    async def kill(self, number: int, timeout: float) -> str:
         """Tell the server to end the connection `number` and what runs on it. Return what there is to say of it."""
         try:
-            async with asyncio.timeout(_KILL_TIMEOUT):
+            async with asyncio.timeout(min(timeout, _KILL_TIMEOUT)):
                 session = await self.open(None)
                 try:
                     await session.run(f"KILL {number}", None)
@@ -243,12 +243,13 @@ class Session:
         prepared.clear()
 
     async def stream(self, query: str, arguments: Arguments) -> Any:
-        """Run a query and return a cursor for `fetch`."""
+        """Run a query and return a cursor for `fetch`, which is not to be called if it has no `description`."""
         cursor = self._connection.cursor(SSCursor)
         if self._connection.server_status & _NO_BACKSLASH_ESCAPES:
             _refuse_unsafe(query, arguments)
         await cursor.execute(query if arguments is None else self._as_text(query, arguments))
-        self._connection._transport.pause_reading()
+        if cursor.description is not None:
+            self._connection._transport.pause_reading()
         return cursor
 
     async def fetch(self, cursor: Any, size: int) -> Rows:
@@ -298,12 +299,12 @@ def _refuse_unsafe(query: str, arguments: Any) -> None:
 
 
 def _with_tuples(arguments: Any) -> Any:
-    """The driver has no other sequence: what goes into `IN %s` may be any."""
+    """The driver escapes no other sequence than tuples, and no bytearray."""
     if isinstance(arguments, dict):
         return {name: _with_tuples(value) for name, value in arguments.items()}
     if isinstance(arguments, (list, tuple, set, frozenset)):
         return tuple([_with_tuples(value) for value in arguments])
-    return arguments
+    return bytes(arguments) if isinstance(arguments, bytearray) else arguments
 
 
 def _mismatch(query: str, error: Exception) -> MySQLError:

@@ -1,4 +1,4 @@
-"""`examples/07_db.py`: SQLite on every backend, a file that is named, and MySQL."""
+"""`examples/07_db.py` on SQLite and MySQL, and `examples/07a_txmysql.py`."""
 
 from __future__ import annotations
 
@@ -42,3 +42,17 @@ def test_sqlite_in_a_file(tmp_path: Path) -> None:
 
 def test_mysql(mariadb: Server) -> None:
     assert output("poll", "07_db.py", mysql_url(mariadb, "test")) == SAID
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_txmysql(backend: str, mariadb: Server) -> None:
+    account = [f"{mariadb.host}:{mariadb.port}", mariadb.user, mariadb.password, mariadb.database]
+    assert output(backend, "07a_txmysql.py", *account) == [
+        "account 1 of Ada: 100",
+        "account 2 of Grace: 100",
+        "60 transferred",
+        "rolled back: account 1 has not got 60",
+        "{'name': 'Ada', 'money': 40}",
+        "{'name': 'Grace', 'money': 160}",
+        "error 1054: Unknown column 'nothing' in 'field list'",
+    ]

@@ -220,7 +220,8 @@ def test_server_says_no(run: Run, server: Server, wrong: dict[str, str], errno: 
 
     async def main() -> None:
         account = {"username": server.user, "password": server.password, "database": server.database} | wrong
-        one = MySQLConnection(server.host, *account.values(), connect_timeout=3600, port=server.port)
+        user, password, database = account.values()
+        one = MySQLConnection(server.host, user, password, database, connect_timeout=3600, port=server.port)
         for _ in range(2):
             with pytest.raises(ConnectError, match=words) as caught:
                 await one.runQuery("SELECT 1")
@@ -302,7 +303,7 @@ def test_frozen_server_is_given_up(run_once: Run, server: Server) -> None:
     """It cannot be told to stop, and that is said."""
 
     async def main() -> None:
-        one = connection(server, query_timeout=0.1)
+        one = connection(server, query_timeout=0.1, connect_timeout=0.5)
         await one.fetchone("SELECT 1")
         server.freeze()
         try:
@@ -310,6 +311,7 @@ def test_frozen_server_is_given_up(run_once: Run, server: Server) -> None:
                 await one.runQuery("SELECT 1")
         finally:
             server.thaw()
+        one.connect_timeout = 30
         assert await one.fetchone("SELECT 2") == 2
         await one.disconnect()
 
@@ -401,7 +403,7 @@ def test_pool_is_whole_after_every_kind_of_failure(run_once: Run, server: Server
             results = await asyncio.gather(*failing, return_exceptions=True)
             kinds = [MySQLError, QueryTimeoutError, ConnectionLostError, KeyError, MySQLError, MySQLError]
             assert [isinstance(result, kind) for result, kind in zip(results, kinds, strict=True)] == [True] * 6
-            assert (results[0].errno, results[4].errno) == (1064, 1049)
+            assert [getattr(results[index], "errno", None) for index in (0, 4)] == [1064, 1049]
         several.query_timeout = None
         numbers = await asyncio.gather(*[several.fetchone("SELECT CONNECTION_ID() + SLEEP(0.02)") for _ in range(6)])
         assert len(set(numbers)) == 2

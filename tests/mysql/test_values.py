@@ -162,7 +162,7 @@ def test_connection_in_another_character_set(run_once: Run, server: Server, char
     run_once(main())
 
 
-def test_64_mib(run: Run, server: Server, table: str) -> None:
+def test_64_mib(run_once: Run, server: Server, table: str) -> None:
     """One row, there and back, in pieces of 16 MiB as the protocol has it; and what is too long."""
     size = 64 * 1024 * 1024
 
@@ -178,4 +178,4 @@ def test_64_mib(run: Run, server: Server, table: str) -> None:
         await one.runOperation(f"DROP TABLE {table}")
         await one.disconnect()
 
-    run(main())
+    run_once(main())
