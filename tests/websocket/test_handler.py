@@ -660,3 +660,25 @@ def test_before_it_is_open_nothing_can_be_sent(web: Web) -> None:
         await peer.closed()
 
     web.run(main())
+
+
+def test_an_open_connection_shares_what_its_clients_say_alike_and_no_secrets(web: Web) -> None:
+    log: list[Any] = []
+
+    async def main() -> None:
+        server = serve(web, Echo, log)
+        fields = ("User-Agent: a browser", "Cookie: a=1", "Authorization: Basic x")
+        peers = [await connect(web, server, *fields) for _ in range(2)]
+        one, two = (handler.request for handler in log)
+        shared = {name for (name, _) in set(map(id_of, one.fields)) & set(map(id_of, two.fields))}
+        assert shared == {b"host", b"user-agent", b"upgrade", b"connection", b"sec-websocket-version"}
+        for request, peer in zip((one, two), peers, strict=True):
+            assert request.headers["Cookie"] == "a=1"
+            assert (request.cookies["a"].value, request.method, request.remote_ip) == ("1", "GET", "127.0.0.1")
+            assert request.connection.address == peer.client.sock.getsockname()
+            assert not request.connection.stream.closed()
+
+    def id_of(pair: Any) -> tuple[bytes, int]:
+        return pair[0], id(pair)
+
+    web.run(main())

@@ -260,7 +260,7 @@ class _Session:
     def connection_closed(self, code: int | None, reason: str | None) -> None:
         """The connection is closed: `receive` tells it."""
         connection = self._connection
-        if code is None and connection is not None and connection.got_close:
+        if code is None and connection is not None and connection.ending is not None:
             code = NO_STATUS
         self._ending |= {"code": code or NO_CLOSE, "reason": reason or ""}
 

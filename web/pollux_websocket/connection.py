@@ -21,6 +21,7 @@ import sys
 from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from pollux.iostream import IOStream, SSLIOStream
 from pollux.log import gen_log
@@ -53,6 +54,9 @@ LARGE_READ = 256 * 1024  # bytes: the most that is read at once of a large frame
 TICK = 1.0  # seconds between two looks of a client at its deadlines
 
 
+_done: WeakKeyDictionary[HTTPServer, asyncio.Future[None]] = WeakKeyDictionary()
+
+
 class Connection:
     """One connection.
 
@@ -61,16 +65,17 @@ class Connection:
     :param server: sweeps, and shuts down; None for a client.
     :ivar is_closing: nothing can be sent any more.
     :cvar busy: for the server, which never takes an open WebSocket for an idle connection.
-    :ivar since: when it began, for the server.
+    :ivar address: the peer's, as `socket.accept` gave it; None for a client's.
     :ivar short_heads: `frames.SHORT_HEADS` if that is how short messages are framed, else None.
+    :ivar ending: the peer's Close, or what it did wrong; None: neither has come.
     :ivar done: a Future that is, for whoever need not wait; None until it is wanted (`make_done`).
     """
 
     __slots__ = (
-        "__weakref__", "_code", "_drained", "_ended", "_ending", "_endpoint", "_fast", "_on_message", "_opening",
+        "__weakref__", "_drained", "_ended", "_endpoint", "_fast", "_on_message", "_opening",
         "_options", "_over", "_paused", "_pinged", "_pull_only", "_pulled", "_queue", "_queued",
-        "_read_size", "_reason", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working",
-        "done", "is_closing", "protocol", "short_heads", "since", "stream",
+        "_read_size", "_running", "_server", "_ticker", "_waiter", "_waiting_since", "_whole", "_working",
+        "address", "done", "ending", "is_closing", "protocol", "short_heads", "stream",
     )  # fmt: skip
 
     busy = True
@@ -103,18 +108,17 @@ class Connection:
         self._queued = 0  # bytes
         self._read_size = stream.read_chunk_size  # as long as no frame is large
         self._waiter: asyncio.Future[Message | None] | None = None  # of `read_message`
-        self._ending: Close | Failure | None = None  # has come, and was not dealt with
-        self._ended = False  # it was
+        self.ending: Close | Failure | None = None
+        self._ended = False  # `ending` was dealt with
         self._over = False  # the endpoint was told
-        self._code: int | None = None
-        self._reason: str | None = None
         self.done: asyncio.Future[None] | None = None
         self._drained: list[asyncio.Future[None]] | None = None  # for whoever must
         self._waiting_since: float | None = None  # for the end of the connection, in one way or the other
         self._ticker: asyncio.TimerHandle | None = None
         self.is_closing = False
-        self.since = stream.io_loop.time()
-        self._pinged = -self.since  # when the last Ping was sent; negative: that is answered
+        self.address: Any = None
+        # When the last Ping was sent; negative: that is answered.
+        self._pinged = -stream.io_loop.time() if options.ping_interval else 0.0
 
     def start(self, opening: Awaitable[Any] | None = None, rest: bytes = b"") -> None:
         """Begin to receive.
@@ -173,7 +177,7 @@ class Connection:
                 self._pinged = -abs(self._pinged)
                 self._call(self._endpoint and self._endpoint.on_pong, event.payload)
             else:
-                self._ending = event
+                self.ending = event
                 self._wait()
         self._work()
         stream = self.stream
@@ -214,8 +218,8 @@ class Connection:
                 except Exception:
                     self._callback_failed()
         self._working = False
-        if not self._ended and self._ending is not None and self._settled():
-            self._conclude(self._ending)
+        if not self._ended and self.ending is not None and self._settled():
+            self._conclude(self.ending)
         if self.stream.closed() and self._settled():
             self._end()
         full = self._queued >= QUEUED or (queue is not None and len(queue) >= QUEUED_MESSAGES)
@@ -226,7 +230,7 @@ class Connection:
             else:
                 self._pinged = -abs(self._pinged)  # its Pong may have waited in the kernel
                 self.stream.resume_reading()
-        self._fast = not (queue or self._running or self._pull_only or self._waiter or self._ending or self._over)
+        self._fast = not (queue or self._running or self._pull_only or self._waiter or self.ending or self._over)
 
     def _take(self, queue: deque[Message]) -> Message:
         message = queue.popleft()
@@ -314,9 +318,15 @@ class Connection:
             self._kept(len(frame))
 
     def make_done(self) -> asyncio.Future[None]:
-        """Make `done`."""
-        done = self.done = self.stream.io_loop.create_future()
-        done.set_result(None)
+        """Make `done`: one for all connections of a server, which are many."""
+        server: Any = self._server
+        done: asyncio.Future[None] | None = None if server is None else _done.get(server)
+        if done is None:
+            done = self.stream.io_loop.create_future()
+            done.set_result(None)
+            if server is not None:
+                _done[server] = done
+        self.done = done
         return done
 
     def wait_for_drain(self, size: int) -> asyncio.Future[None]:
@@ -351,10 +361,6 @@ class Connection:
         if self._ended:
             self._leave()
 
-    def set_nodelay(self, value: bool) -> None:
-        """See `IOStream.set_nodelay`."""
-        self.stream.set_nodelay(value)
-
     def ping(self, data: bytes) -> None:
         """Send a Ping.
 
@@ -387,14 +393,9 @@ class Connection:
         self.close_with(GOING_AWAY, "")
         self.stream.close()
 
-    def abort(self) -> None:
-        """Cut the connection."""
-        self.stream.close()
-
-    @property
-    def got_close(self) -> bool:
-        """Whether the peer has sent a Close."""
-        return isinstance(self._ending, Close)
+    def abandon(self, request: object) -> None:
+        """What was asked for by `request` has failed when the connection was open already."""
+        self.close_with(INTERNAL_ERROR, "")
 
     def _wait(self) -> None:
         """The end has begun: give it `close_timeout` from now on."""
@@ -405,7 +406,6 @@ class Connection:
     def _conclude(self, ending: Close | Failure) -> None:
         """Answer the end of what the peer sends."""
         self._ended = True
-        self._code, self._reason = ending.code, ending.reason or None
         if isinstance(ending, Failure):
             gen_log.info("WebSocket failed: %s", ending.reason)
         if not self.is_closing:
@@ -418,7 +418,7 @@ class Connection:
 
     def _leave(self) -> None:
         """All is said, and has left. The server closes first (RFC 6455 7.1.1), a client waits for that."""
-        failed = isinstance(self._ending, Failure)
+        failed = isinstance(self.ending, Failure)
         if failed and not isinstance(self.stream, SSLIOStream):  # TLS cannot end one side only
             try:
                 self.stream.socket.shutdown(socket.SHUT_WR)
@@ -429,9 +429,7 @@ class Connection:
 
     def _stream_closed(self) -> None:
         self._shut()
-        if self._ending is not None and not self._ended:  # it could not be answered
-            self._ended = True
-            self._code, self._reason = self._ending.code, self._ending.reason or None
+        self._ended = True  # what has not been answered cannot be, any more
         self._wait()
         self._work()
 
@@ -460,8 +458,9 @@ class Connection:
             waiter.set_result(None)
         endpoint, self._endpoint = self._endpoint, None
         self._on_message = None  # type: ignore[assignment]  # breaks the cycle
+        ending = self.ending
         try:
-            endpoint.connection_closed(self._code, self._reason)
+            endpoint.connection_closed(ending and ending.code, (ending and ending.reason) or None)
         except Exception:
             endpoint.log_exception(*sys.exc_info())
 
@@ -474,8 +473,8 @@ class Connection:
             if now - since > self._options.close_timeout:
                 if self.stream.closed():
                     self._end()
-                elif self._ending is not None and not self._ended:
-                    self._conclude(self._ending)
+                elif self.ending is not None and not self._ended:
+                    self._conclude(self.ending)
                 else:
                     self.stream.close(TimeoutError("the peer does not end the WebSocket connection"))
             return

@@ -112,7 +112,7 @@ class WebSocketHandler(Messaging, RequestHandler):
         self._connection = connection
         self._status_code = 101
         self._done()
-        self._headers = request._headers = None  # most of what an idle connection would keep; made anew if asked for
+        self._headers = None  # most of what an idle connection would keep; made anew if asked for
         opening = None
         try:
             opening = self.open(*args, **kwargs)

@@ -100,7 +100,7 @@ class Messaging:
 
     def set_nodelay(self, value: bool) -> None:
         """Switch Nagle's algorithm off (True, as it is to begin with) or on."""
-        self._open_connection().set_nodelay(value)
+        self._open_connection().stream.set_nodelay(value)
 
     def _open_connection(self) -> Connection:
         if self._connection is None:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 _OWN_FIELDS = ("Content-Type", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade")
 
+# Fields that many clients send alike, and that are nobody's secret.
+_ALIKE = frozenset(
+    b"host upgrade connection origin user-agent accept-encoding accept-language cache-control pragma "
+    b"sec-websocket-version sec-websocket-extensions sec-websocket-protocol sec-websocket-origin".split()
+)
+KNOWN_FIELDS = 1000  # that are remembered
+_known: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+
 _shared_options = lru_cache(16)(Options)  # connections that are equally patient need not each say so
 
 
@@ -67,16 +75,29 @@ def accept(
     head = answer_head(offer, fields, subprotocol, extensions)
     level, memory = compression.get("compression_level", 6), compression.get("mem_level", 8)
     protocol = make_protocol(False, max_message_size, agreement, level, memory)
-    server = request.connection.server
-    connection = Connection(request.connection.stream, protocol, endpoint, options, pull_only, server)
+    asked = request.connection
+    server = asked.server
+    connection = Connection(asked.stream, protocol, endpoint, options, pull_only, server)
     # The server has no word for it: it treats as a connection of its own what has `busy`, `since`, `check_deadline`,
     # `close_if_idle` and `close`. And it does so from here on: one that shuts down must not find that all have closed.
     connections: set[Any] = server._connections
     connections.add(connection)
     try:
-        stream, rest = request.connection.detach()
+        stream, rest = asked.detach()
     except RuntimeError:
         connections.discard(connection)
         raise
     stream.send(head)
+    connection.address = asked.address
+    _slim(request, connection)
     return connection, rest
+
+
+def _slim(request: HTTPServerRequest, connection: Any) -> None:
+    """Leave of a request what an open connection needs: there may be many, and all that their clients say is alike."""
+    if len(_known) > KNOWN_FIELDS:
+        _known.clear()
+    request.fields = tuple([_known.setdefault(pair, pair) if pair[0] in _ALIKE else pair for pair in request.fields])
+    request._headers = None
+    request.method = "GET"  # `read_offer` has seen to that: the one that stands here
+    request.connection = connection  # has `stream` and `address`, and no more of HTTP
