@@ -431,6 +431,28 @@ def test_the_protocol_that_the_operator_names(web: Web) -> None:
     web.run(main())
 
 
+def test_names_of_an_application_are_its_own(web: Web) -> None:
+    """What a user's application calls startup or shutdown is not the server's to call."""
+
+    class Own:
+        def __call__(self, request: HTTPServerRequest) -> None:
+            request.connection.respond(body=b"own")
+
+        def startup(self, database: str) -> None:
+            raise AssertionError
+
+        shutdown = startup
+
+    server = web.serve(Own())
+
+    async def main() -> None:
+        await server.startup()
+        assert (await web.ask(server, get())).body == b"own"
+        assert await server.shutdown() == 0
+
+    web.run(main())
+
+
 def test_a_streamed_body_for_an_application_of_ours(web: Web) -> None:
     """The seam that handlers stream by: `streams_body` says which requests, `take_body` brings the parts."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -20,6 +20,7 @@ from pollux.iostream import IOStream
 from pollux.log import app_log, gen_log
 from pollux.socketstream import HANDSHAKE_TIMEOUT
 from pollux.tcpserver import TCPServer
+from pollux_http.asgi import ASGIAdapter
 from pollux_http.connection import ServerConnection
 from pollux_http.delegates import HTTPServerConnectionDelegate
 from pollux_http.forwarded import EVERYBODY, Forwarded
@@ -29,6 +30,7 @@ from pollux_http.parsing import MAX_BODY_SIZE, MAX_HEADER_SIZE, HeadParser, Limi
 from pollux_http.preface import ProxyPreface
 from pollux_http.request import HTTPServerRequest
 from pollux_http.response import ResponseHeads, error_response
+from pollux_http.wsgi import WSGIContainer
 
 SWEEP_INTERVAL = 1.0  # seconds: the resolution of `Date`, and so of everything else
 
@@ -97,6 +99,11 @@ class HTTPServer(TCPServer):
         self.application = hosted(request_callback, interface, **app_options)
         self.request_callback: Callable[[HTTPServerRequest], object] = self.application
         self.streams_body: Callable[[HTTPServerRequest], bool] | None = getattr(self.application, "streams_body", None)
+        # What has a life of its own. By type, not by name: an application of the user's may call anything `shutdown`.
+        self._startup = self.application.startup if isinstance(self.application, ASGIAdapter) else None
+        self._shutdown: Callable[[float | None], Awaitable[None]] | None = None
+        if isinstance(self.application, ASGIAdapter | WSGIContainer):
+            self._shutdown = self.application.shutdown
         self._tell_close: Callable[[object], None] | None = None
         if isinstance(self.application, HTTPServerConnectionDelegate):
             self._tell_close = self.application.on_close
@@ -207,7 +214,7 @@ class HTTPServer(TCPServer):
         """See `TCPServer.add_sockets`. An application that has a start-up of its own (ASGI's lifespan) is started in
         the background, unless `startup` was awaited before; requests wait for it."""
         super().add_sockets(sockets)
-        if getattr(self.application, "startup", None) is not None:
+        if self._startup is not None:
             self.io_loop.add_callback(self._start_up_later)
 
     async def _start_up_later(self) -> None:
@@ -221,9 +228,8 @@ class HTTPServer(TCPServer):
 
         :raises pollux_http.lifespan.LifespanError: it cannot start.
         """
-        startup = getattr(self.application, "startup", None)
-        if startup is not None:
-            await startup()
+        if self._startup is not None:
+            await self._startup()
 
     async def shutdown(self, timeout: float | None = 30.0, drain: float = 0.0) -> int:
         """Stop gracefully: listen no more, close idle connections, let running requests finish, end the application.
@@ -250,9 +256,8 @@ class HTTPServer(TCPServer):
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        shutdown = getattr(self.application, "shutdown", None)
-        if shutdown is not None:
-            await shutdown(None if until is None else max(0.0, until - self.io_loop.time()))
+        if self._shutdown is not None:
+            await self._shutdown(None if until is None else max(0.0, until - self.io_loop.time()))
         return cut_off
 
     async def _wait_until_closed(self, timeout: float | None) -> None:
