@@ -74,13 +74,17 @@ async def serve(options: argparse.Namespace, directory: Path) -> None:
     await server.shutdown(5)
 
 
-async def connect(address: str) -> Any:
-    """Connect, as often as it takes until the testsuite listens."""
-    while True:
+async def connect(address: str, process: subprocess.Popen[bytes]) -> Any:
+    """Connect, as often as it takes until the testsuite listens.
+
+    :raises SystemExit: it has ended.
+    """
+    while process.poll() is None:
         try:
             return await websocket_connect(address, compression_options={}, max_message_size=LARGEST)
         except (OSError, HandshakeError):
             await asyncio.sleep(0.1)
+    raise SystemExit(f"the testsuite ended with status {process.returncode} before it listened on {address}")
 
 
 async def visit(options: argparse.Namespace, directory: Path) -> None:
@@ -92,19 +96,19 @@ async def visit(options: argparse.Namespace, directory: Path) -> None:
         "url": base, "outdir": str(directory), "cases": options.cases, "exclude-cases": options.exclude,
         "exclude-agent-cases": {},
     }  # fmt: skip
-    with testsuite(options.wstest, "fuzzingserver", spec, directory):
-        counting = await connect(f"{base}/getCaseCount")
+    with testsuite(options.wstest, "fuzzingserver", spec, directory) as process:
+        counting = await connect(f"{base}/getCaseCount", process)
         count = int(await counting.read_message())
         async for _ in counting:
             pass
         for number in range(1, count + 1):
             print(f"\r{number} of {count}", end="", file=sys.stderr)
-            connection = await connect(f"{base}/runCase?case={number}&agent={AGENT}")
+            connection = await connect(f"{base}/runCase?case={number}&agent={AGENT}", process)
             async for message in connection:
                 if connection._connection.is_closing:
                     break
                 await connection.write_message(message, isinstance(message, bytes))
-        async for _ in await connect(f"{base}/updateReports?agent={AGENT}"):
+        async for _ in await connect(f"{base}/updateReports?agent={AGENT}", process):
             pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import ssl
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import websockets
 from websockets.asyncio.server import serve as websockets_serve
 
 from pollux.resolver import Resolver
-from pollux_http.httpclient import HTTPClientError, HTTPRequest, HTTPTimeoutError
+from pollux_http.httpclient import HTTPClientError, HTTPProxyError, HTTPRequest, HTTPTimeoutError
 from pollux_web import Application, RedirectHandler, RequestHandler
 from pollux_websocket import (
     HandshakeError,
@@ -25,6 +26,8 @@ from pollux_websocket import (
 )
 from pollux_websocket.handshake import accept_key
 from tests.web.client import Web
+from tests.web.origins import origin
+from tests.web.test_client_ways import Proxy
 from tests.websocket.wire import closing, frame
 
 
@@ -202,7 +205,7 @@ def authority() -> Any:
 
 def server_context(authority: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
     return context
 
 
@@ -225,6 +228,68 @@ def test_tls(web: Web, authority: Any) -> None:
         assert failing.close_code == 1009
         with pytest.raises(ssl.SSLCertVerificationError):
             await websocket_connect(url(server, scheme="wss"))
+
+    web.run(main())
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_through_a_proxy(web: Web, authority: Any, scheme: str) -> None:
+    """By CONNECT, with TLS or without; the proxy's password is the proxy's alone."""
+
+    async def main() -> None:
+        proxy, over = Proxy(), asyncio.Event()
+
+        async def watched(peer: Any) -> None:
+            await proxy(peer)
+            over.set()
+
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        tls: Any = {"ssl_options": server_context(authority)} if scheme == "wss" else {}
+        server = web.serve(APPLICATION, **tls)
+        async with origin(watched) as way:
+            address = url(server, scheme=scheme).replace("127.0.0.1", "localhost")
+            ways: dict[str, Any] = {
+                "proxy_host": "127.0.0.1",
+                "proxy_port": way.port,
+                "proxy_username": "u",
+                "proxy_password": "p",
+            }
+            request = HTTPRequest(address, ssl_options=trusting, **ways)
+            connection = await websocket_connect(request)
+            for message in ("x", "y" * 300_000):
+                connection.write_message(message)
+                assert await connection.read_message() == message
+            connection.write_message("headers")
+            fields = json.loads(await connection.read_message() or "")
+            assert fields["Host"] == f"localhost:{server.sockets[0].getsockname()[1]}"
+            assert "Proxy-Authorization" not in fields
+            (asked,) = proxy.requests
+            assert asked.line == f"CONNECT {fields['Host']} HTTP/1.1"
+            assert asked.one("Proxy-Authorization") == "Basic dTpw"
+            connection.close()
+            assert await connection.read_message() is None
+            await over.wait()
+
+    web.run(main())
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 407 Authenticate\r\nContent-Length: 0\r\n\r\n", b"220 hello\r\n\r\n", b""]
+)
+def test_a_proxy_that_refuses(web: Web, scheme: str, answer: bytes) -> None:
+    async def main() -> None:
+        async def refuse(peer: Any) -> None:
+            await peer.head()
+            await peer.send(answer)
+            if answer:
+                await peer.gone()
+
+        async with origin(refuse) as way:
+            request = HTTPRequest(f"{scheme}://localhost/", proxy_host="127.0.0.1", proxy_port=way.port)
+            with pytest.raises(HTTPProxyError, match=f"127.0.0.1:{way.port}"):
+                await websocket_connect(request)
 
     web.run(main())
 

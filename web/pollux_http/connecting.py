@@ -79,7 +79,7 @@ async def connect(
         async with asyncio.timeout_at(deadline) as limit:
             if route.proxy is not None:
                 phase = f"while asking the proxy {format_address(route.proxy)} for a tunnel to {route.origin.authority}"
-                await _tunnel(stream, route, max_header_size)
+                await tunnel(stream, route, max_header_size)
             phase = f"during TLS handshake with {route.origin.authority}"
             stream = await stream.start_tls(False, route.context, server_hostname=route.origin.host)
         phases.appconnect = loop.time()
@@ -91,8 +91,12 @@ async def connect(
     return stream
 
 
-async def _tunnel(stream: IOStream, route: Route, max_header_size: int) -> None:
-    """Ask the proxy to connect us."""
+async def tunnel(stream: IOStream, route: Route, max_header_size: int) -> None:
+    """Ask the proxy to connect us.
+
+    :param stream: to the proxy.
+    :raises HTTPProxyError: it refuses.
+    """
     lines = [
         f"CONNECT {route.origin.authority} HTTP/1.1", f"Host: {route.origin.authority}", f"User-Agent: {SERVER_NAME}"
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from pollux.resolver import Resolver
 from pollux_http import HTTPHeaders
 from pollux_http.client_errors import HTTPClientError, HTTPTimeoutError
 from pollux_http.client_request import HTTPRequest, Settings, chosen, merged, settings_of
-from pollux_http.connecting import Phases, connect
+from pollux_http.connecting import Phases, connect, tunnel
 from pollux_http.errors import HTTPInputError
 from pollux_http.redirects import is_redirect, redirected
 from pollux_http.request_head import request_head
@@ -93,7 +93,8 @@ def websocket_connect(
 ) -> asyncio.Future[WebSocketClientConnection]:
     """Connect to a server.
 
-    :param url: ws or wss; or an `HTTPRequest`, whose headers, credentials, TLS options and limits on redirects hold.
+    :param url: ws or wss; or an `HTTPRequest`, whose headers, credentials, TLS options, proxy and limits on redirects
+        hold.
     :param callback: called with the Future when it is done.
     :param connect_timeout: seconds for all of it, redirects and handshake included; default 20.
     :param on_message_callback: called with each message, and with None at the end; without one `read_message` takes
@@ -108,6 +109,7 @@ def websocket_connect(
     :raises ValueError: the URL, a compression option or a subprotocol is malformed.
     :raises HTTPClientError: from the Future: the server has answered otherwise; `code` is its status, or 599 for a
         timeout (`HTTPTimeoutError`).
+    :raises HTTPProxyError: from the Future: the proxy refuses; a kind of `HTTPClientError`.
     :raises HandshakeError: from the Future: the server's answer is not right.
     :raises OSError: from the Future: no connection.
     """
@@ -202,11 +204,13 @@ class _Connecting:
         )
         target = parse_url(request.url)
         route = route_of(target.origin, settings)
-        if route.proxy is not None and route.context is None:
-            raise ValueError("a proxy is used for wss only")
         head = request_head(request, settings, target)
         stream = await connect(route, resolver, Phases(), None, READ_SIZE, MAX_HEADER_SIZE)
         try:
+            if route.proxy is not None and route.context is None:
+                # RFC 6455 4.1: a WebSocket goes through a proxy by CONNECT, with TLS or without. The HTTP client
+                # asks for a tunnel only with TLS.
+                await tunnel(stream, route, MAX_HEADER_SIZE)
             stream.send(head.data)
             while True:
                 answer = parse_head(await stream.read_until(b"\r\n\r\n", max_bytes=MAX_HEADER_SIZE))
