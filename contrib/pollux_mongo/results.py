@@ -32,9 +32,9 @@ from pollux_mongo.answering import Callback, answer, begin
 if TYPE_CHECKING:
     from pollux_mongo.pool import ConnectionPool
 
-BATCH_BYTES = 256 * 1024  # takes about 2 ms to decode: what a callback may take
+BATCH_BYTES = 128 * 1024  # takes about 1 ms to decode: what a callback may take
 MESSAGE_BYTES = 16 * 1024 * 1024  # a server ends a batch there
-TURN = 0.003  # seconds
+TURN = 0.002  # seconds
 LOOKS = 16  # documents between two looks at the clock
 POLL_INTERVAL = 0.1  # seconds between two questions to a server that answers tailable cursors without waiting
 
