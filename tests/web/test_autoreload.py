@@ -58,8 +58,11 @@ def write(path: Path, text: str) -> None:
 def running(folder: Path, package: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run Python in a folder."""
     command = [sys.executable, *arguments]
+    settings = environment(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=".")
+    if package == "tornado":
+        del settings["PYTHONWARNINGS"]  # those of its own are not our affair
     with subprocess.Popen(
-        command, cwd=folder, env=environment(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH="."), text=True,
+        command, cwd=folder, env=settings, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
