@@ -17,6 +17,9 @@ What was decided
   no polling by time as in Twisted's own reactor on epoll(7).
 * One timer of the loop's stands for the earliest delayed call; what Twisted's loop computes in each iteration is not
   computed when nothing is due. That is where this reactor is faster than Twisted's own.
+* A connection that begins to write writes in the next iteration, without asking the poller: nearly always the kernel
+  takes all, and two changes of its interest and an event are saved. Twisted's connections are prepared for a kernel
+  that does not. Others, and those that are connecting, wait for the poller.
 * SIGCHLD is heard by a handler in Python, not by Twisted's `set_wakeup_fd`: a process has one such descriptor, and the
   first `loop.add_signal_handler` of an asyncio program would take it away from Twisted, which then would see none of
   its processes end.
@@ -39,6 +42,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.process import reapAllProcesses
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python import context as twisted_context
 from twisted.python import log
@@ -84,59 +88,18 @@ class Watched:
     def ready(self, _fd: int, events: int) -> None:
         """Call whom the events concern. The loop's handler."""
         reader, writer = self.reader, self.writer
+        reactor = self.reactor
         if reader is writer or writer is None:
-            self._call(reader, events)
+            reactor.call(reader, events, True)
         elif reader is None:
-            self._call(writer, events)
+            reactor.call(writer, events, False)
         else:
             if events & ~WRITE:
-                self._call(reader, events & ~WRITE)
+                reactor.call(reader, events & ~WRITE, True)
             if events & ~READ and self.writer is writer:
-                self._call(writer, events & ~READ)
-        if self.reactor.iterating:
-            self.reactor.loop.stop()
-
-    def _call(self, selectable: Any, events: int) -> None:
-        """`twisted.python.log.callWithLogger(selectable, read_or_write, ...)`, in one step instead of four."""
-        try:
-            prefix = selectable.logPrefix()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            prefix = "(buggy logPrefix method)"
-            log.err(system=prefix)
-        try:
-            log_context = {**twisted_context.get(ILogContext), "system": prefix}
-            twisted_context.call({ILogContext: log_context}, self._read_or_write, selectable, events)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            log.err(system=prefix)
-
-    def _read_or_write(self, selectable: Any, events: int) -> None:
-        why: Any = None
-        reading = False
-        if events & ERROR and not events & READ:
-            # All input has been read, else there were a READ. The end of what the peer sends, to one who reads; else
-            # a connection that broke.
-            reading = selectable is self.reader
-            why = CONNECTION_DONE if reading else CONNECTION_LOST
-        else:
-            try:
-                if selectable.fileno() == -1:
-                    why = _FILE_DESCRIPTOR_LOST
-                else:
-                    if events & READ:
-                        why = selectable.doRead()
-                        reading = True
-                    if not why and events & WRITE:
-                        why = selectable.doWrite()
-                        reading = False
-            except BaseException as failed:
-                why = failed
-                log.err()
-        if why:
-            self.reactor._disconnectSelectable(selectable, why, reading)  # type: ignore[no-untyped-call]
+                reactor.call(writer, events & ~READ, False)
+        if reactor.iterating:
+            reactor.loop.stop()
 
 
 class SignalHandling:
@@ -187,6 +150,8 @@ class PolluxReactor(PosixReactorBase):
         self.loop: IOLoop = ReactorLoop(chosen, make_current=False)
         self.iterating = False
         self._watched: dict[int, Watched] = {}
+        self._eager: dict[Any, None] = {}  # connections that are to write in the next iteration, in order
+        self._writing: dict[Any, None] = {}  # those of this iteration
         self._context = copy_context()  # delayed calls belong to no caller's
         self._due = _NEVER  # when `_timer` fires, by the clock of `seconds`
         self._timer: asyncio.TimerHandle | None = None
@@ -296,6 +261,75 @@ class PolluxReactor(PosixReactorBase):
             self.loop.stop()
         self._arrange()
 
+    # Calling readers and writers
+
+    def call(self, selectable: Any, events: int, reads: bool) -> None:
+        """`twisted.python.log.callWithLogger(selectable, read_or_write, ...)`, in one step instead of four.
+
+        :param reads: it waits for input.
+        """
+        try:
+            prefix = selectable.logPrefix()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            prefix = "(buggy logPrefix method)"
+            log.err(system=prefix)
+        try:
+            log_context = {**twisted_context.get(ILogContext), "system": prefix}
+            twisted_context.call({ILogContext: log_context}, self._read_or_write, selectable, events, reads)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            log.err(system=prefix)
+
+    def _read_or_write(self, selectable: Any, events: int, reads: bool) -> None:
+        why: Any = None
+        reading = False
+        if events & ERROR and not events & READ:
+            # All input has been read, else there were a READ. The end of what the peer sends, to one who reads; else
+            # a connection that broke.
+            reading = reads
+            why = CONNECTION_DONE if reads else CONNECTION_LOST
+        else:
+            try:
+                if selectable.fileno() == -1:
+                    why = _FILE_DESCRIPTOR_LOST
+                else:
+                    if events & READ:
+                        why = selectable.doRead()
+                        reading = True
+                    if not why and events & WRITE:
+                        why = selectable.doWrite()
+                        reading = False
+            except BaseException as failed:
+                why = failed
+                log.err()
+        if why:
+            self._disconnectSelectable(selectable, why, reading)  # type: ignore[no-untyped-call]
+
+    def _write_soon(self, writer: Any) -> None:
+        """Let a connection write in the loop's next iteration, without asking the poller."""
+        if writer not in self._eager and writer not in self._writing:
+            if not self._eager:
+                self.loop.call_soon(self._write_eagerly, context=self._context)
+            self._eager[writer] = None
+
+    def _write_eagerly(self) -> None:
+        self._writing, self._eager = self._eager, {}
+        for writer in list(self._writing):
+            if writer in self._writing:  # nobody has taken it out
+                self.call(writer, WRITE, False)
+                if writer in self._writing:  # it has not, either: the kernel takes no more for now
+                    del self._writing[writer]
+                    try:
+                        self._watch_writer(writer)
+                    except Exception as failed:  # a descriptor that was closed behind its back
+                        log.err()
+                        self._disconnectSelectable(writer, failed, False)  # type: ignore[no-untyped-call]
+        if self.iterating:
+            self.loop.stop()
+
     # Time
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: N802
@@ -346,6 +380,15 @@ class PolluxReactor(PosixReactorBase):
 
     def addWriter(self, writer: Any) -> None:  # noqa: N802
         """See `twisted.internet.interfaces.IReactorFDSet.addWriter`."""
+        watched = self._watched.get(writer.fileno())
+        if watched is not None and watched.writer is writer:
+            return
+        if isinstance(writer, Connection) and writer.connected:
+            self._write_soon(writer)
+        else:
+            self._watch_writer(writer)
+
+    def _watch_writer(self, writer: Any) -> None:
         fd = writer.fileno()
         watched = self._watched.get(fd)
         if watched is None:
@@ -362,6 +405,12 @@ class PolluxReactor(PosixReactorBase):
 
     def removeWriter(self, writer: Any) -> None:  # noqa: N802
         """See `twisted.internet.interfaces.IReactorFDSet.removeWriter`."""
+        if writer in self._writing:
+            del self._writing[writer]
+            return
+        if writer in self._eager:
+            del self._eager[writer]
+            return
         watched = self._of(writer)
         if watched is not None and watched.writer is writer:
             watched.writer = None
@@ -378,7 +427,8 @@ class PolluxReactor(PosixReactorBase):
 
     def getWriters(self) -> list[Any]:  # noqa: N802
         """See `twisted.internet.interfaces.IReactorFDSet.getWriters`."""
-        return [watched.writer for watched in self._watched.values() if watched.writer is not None]
+        watched = [watched.writer for watched in self._watched.values() if watched.writer is not None]
+        return [*watched, *self._eager, *self._writing]
 
     def _watch(self, fd: int, reader: Any, writer: Any) -> None:
         watched = Watched(self, fd)
