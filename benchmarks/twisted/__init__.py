@@ -1,0 +1,1 @@
+"""Twisted's echo server: CPU time of reactors per message."""
