@@ -1,9 +1,10 @@
-"""`python -m benchmarks ws`: echo of messages of three sizes."""
+"""`python -m benchmarks ws`: echo of messages of three sizes; or one message to many connections."""
 
 import argparse
 from typing import Any
 
 from benchmarks.bench import add_options, prepare
+from benchmarks.ws import broadcast
 from benchmarks.ws.cases import CASES
 from benchmarks.ws.peers import PEERS
 
@@ -18,11 +19,14 @@ def configure(subjects: Any) -> argparse.ArgumentParser:
         "for half a second and measures.",
     )
     add_options(parser, CASES, PEERS, reference="picows", connections=32)
+    broadcast.add_option(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure and report; 1 if a server that is installed failed."""
+    if options.broadcast is not None:
+        return broadcast.run(options)
     bench = prepare(options, PEERS)
     tables = [bench.costs(bench.peers, CASES[name], "CPU us/message") for name in options.case]
     return bench.finish("ws", "WebSocket echo: CPU per message", tables)

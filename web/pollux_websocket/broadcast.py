@@ -30,10 +30,19 @@ def broadcast(connections: Iterable[Messaging], message: Message | dict[str, Any
     """
     payload = payload_of(message, binary)
     frames: dict[object, bytes] = {}
+    plain: bytes | None = None  # what most are sent
     count = 0
     for each in connections:
         connection = each._connection
-        if connection is not None and not connection.is_closing:
-            connection.post(connection.protocol.shared_message(payload, binary, frames))
-            count += 1
+        if connection is None or connection.is_closing:
+            continue
+        if plain is None or connection.short_heads is None:
+            frame = connection.protocol.shared_message(payload, binary, frames)
+            if connection.short_heads is not None:
+                plain = frame
+        else:
+            frame = plain
+        if not connection.stream.send(frame):
+            connection.keep(len(frame))
+        count += 1
     return count

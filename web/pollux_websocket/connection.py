@@ -315,7 +315,7 @@ class Connection:
     def post(self, frame: bytes) -> None:
         """Send a frame that was made elsewhere, on a connection that is not closing, and wait for nothing."""
         if not self.stream.send(frame):
-            self._kept(len(frame))
+            self.keep(len(frame))
 
     def make_done(self) -> asyncio.Future[None]:
         """Make `done`: one for all connections of a server, which are many."""
@@ -341,10 +341,10 @@ class Connection:
         if not drained or sys.getrefcount(drained[-1]) > 2:
             drained.append(self.stream.io_loop.create_future())
         future = drained[-1]
-        self._kept(size)
+        self.keep(size)
         return future
 
-    def _kept(self, size: int) -> None:
+    def keep(self, size: int) -> None:
         """The last `size` bytes, at least, wait for the peer to read. One that does not read is cut off."""
         if self.stream.unsent - size > self._options.max_unsent:
             gen_log.info("closing a WebSocket that has not read %d bytes", self.stream.unsent)
