@@ -341,3 +341,51 @@ def test_twist_knows_the_reactor() -> None:
         print(type(reactor).__module__, reactor.loop.backend.name)
     """
     assert run(script, POLLUX_BACKEND="select") == ["pollux_twisted.reactor select"]
+
+
+def test_a_descriptor_too_high_for_select_costs_only_its_connection() -> None:
+    """Descriptors at or above FD_SETSIZE: Twisted #11553."""
+    script = """
+        import os, resource, socket, threading
+        import pollux_twisted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        reactor = pollux_twisted.install("select")
+        from twisted.internet.protocol import Factory, Protocol
+        from twisted.internet.threads import deferToThread
+        from twisted.python import log
+
+        class Hello(Protocol):
+            def connectionMade(self):
+                self.transport.write(b"hello")
+                self.transport.loseConnection()
+
+        def began():
+            port = reactor.listenTCP(0, Factory.forProtocol(Hello), interface="127.0.0.1").getHost().port
+            deferToThread(ask, port).addCallback(print).addErrback(lambda f: print(f)).addBoth(lambda _: reactor.stop())
+
+        def ask(port):
+            low = [socket.socket() for _ in range(2)]
+            high = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+            client = low.pop()
+            client.connect(("127.0.0.1", port))
+            told.wait(30)
+            client.close()
+            for fd in high:
+                os.close(fd)
+            client = low.pop()
+            client.connect(("127.0.0.1", port))
+            answer = client.recv(10)
+            client.close()
+            return answer
+
+        def logged(event):
+            if event["isError"]:
+                print(event["failure"].type.__name__)
+                told.set()
+
+        told = threading.Event()
+        log.addObserver(logged)
+        reactor.callWhenRunning(began)
+        reactor.run()
+    """
+    assert run(script, stderr="select cannot watch fd") == ["FdLimitError", "b'hello'"]
