@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -54,6 +55,7 @@ class Client:
         self.retry_on_error = retry_on_error
         self.temporary_error_strings = frozenset(temporary_error_strings)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
         self._channels: list[Channel] = []
         self._free: list[Channel] = []
         self._waiting: deque[Job] = deque()
@@ -174,7 +176,9 @@ class Client:
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         """Return the loop that runs, or that is current; a client stays with the first one while that is open."""
-        loop: asyncio.AbstractEventLoop | None = asyncio._get_running_loop() or IOLoop.current(instance=False)
+        loop: asyncio.AbstractEventLoop | None = asyncio._get_running_loop()
+        if loop is None:
+            loop = IOLoop.current(instance=False)
         if loop is None:
             raise MySQLError(
                 "there is no event loop here: run one, or make one current (in a Twisted program: "
@@ -182,11 +186,14 @@ class Client:
             )
         if loop is self._loop:
             return loop
+        if self._loop is not None and self._loop.is_running() and self._thread == threading.get_ident():
+            return self._loop  # one of the two is a guest of the other: Twisted's asyncioreactor, and attach()
         if self._loop is not None and not self._loop.is_closed():
             raise MySQLError(
                 f"this client belongs to {self._loop!r}, and {loop!r} is running: a client is for one loop at a time"
             )
         self._adopt(loop)
+        self._thread = threading.get_ident()
         return loop
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -254,8 +261,12 @@ class Server(Client):
                 await session.close()
 
     def _loop_closes(self) -> None:
-        if self._loop is not None:
+        if self._loop is not None and asyncio._get_running_loop() is None:
             self._loop.run_until_complete(self._disconnect())
+            return
+        for channel in self._channels:  # a guest closes while its host runs: no time for a goodbye
+            channel.stop_timers()
+            channel.discard()
 
     # Several statements
 

@@ -47,12 +47,13 @@ def test_mysql(mariadb: Server) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_txmysql(backend: str, mariadb: Server) -> None:
     account = [f"{mariadb.host}:{mariadb.port}", mariadb.user, mariadb.password, mariadb.database]
-    assert output(backend, "07a_txmysql.py", *account) == [
+    *lines, error = output(backend, "07a_txmysql.py", *account)
+    assert lines == [
         "account 1 of Ada: 100",
         "account 2 of Grace: 100",
         "60 transferred",
         "rolled back: account 1 has not got 60",
         "{'name': 'Ada', 'money': 40}",
         "{'name': 'Grace', 'money': 160}",
-        "error 1054: Unknown column 'nothing' in 'field list'",
     ]
+    assert error.startswith("error 1054: Unknown column 'nothing'")
