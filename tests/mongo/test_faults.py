@@ -38,6 +38,15 @@ def whole(db: Client) -> bool:
     return (told.in_use, told.waiting) == (0, 0) and told.open == told.created - told.closed >= 1
 
 
+async def refused_with(db: Client, *words: str) -> None:
+    """Ask until the error says so: at first it may be that nobody was heard of yet."""
+    said = ""
+    while not all(word in said for word in words):
+        with pytest.raises(ServerSelectionTimeoutError) as caught:
+            await db.users.find_one()
+        said = str(caught.value)
+
+
 def test_killed_in_the_middle_of_a_result(run: Run, mortal: MongoServer) -> None:
     """kill -9 while a batch is on its way. The restarted server is found by itself, with what was written."""
 
@@ -85,8 +94,7 @@ def test_refused_port(run: Run) -> None:
     async def main() -> None:
         with refusing_address() as (host, port):
             db = Client("nobody", host=host, port=port, dbname="test", serverSelectionTimeoutMS=100)
-            with pytest.raises(ServerSelectionTimeoutError, match=f"{host}:{port}: .*Connect"):
-                await db.users.find_one()
+            await refused_with(db, f"{host}:{port}: ", "Connect")
             told: list[Any] = []
             db.users.find(callback=lambda *both: told.append(both))
             with pytest.raises(errors.RSConnectionError):
@@ -103,15 +111,14 @@ def test_refused_port(run: Run) -> None:
 def test_no_such_replica_set(run: Run, make: Make, server: MongoServer) -> None:
     async def main() -> None:
         db = make("wrong", seed=[("127.0.0.1", server.port)], rs="another", serverSelectionTimeoutMS=100)
-        with pytest.raises(ServerSelectionTimeoutError, match="another"):
-            await db.users.find_one()
+        await refused_with(db, 'replica set name "another"')
 
     run(main())
 
 
 def test_network_swallows_everything(run: Run, make: Make, network: Network) -> None:
     async def main() -> None:
-        db = make(port=network.port, directConnection=True, socketTimeoutMS=150, retryReads=False)
+        db = make(port=network.port, directConnection=True, socketTimeoutMS=1500, retryReads=False)
         await db.users.insert({"_id": 1})
         network.swallow()
         with pytest.raises(NetworkTimeout, match="timed out"):
@@ -128,7 +135,7 @@ def test_monitor_interrupts_what_waits_for_ever(run: Run, make: Make, network: N
 
     async def main() -> None:
         db = make(
-            port=network.port, directConnection=True, heartbeatFrequencyMS=500, connectTimeoutMS=300, retryReads=False,
+            port=network.port, directConnection=True, heartbeatFrequencyMS=500, connectTimeoutMS=1500, retryReads=False,
             socketTimeoutMS=None,
         )  # fmt: skip
         await db.users.insert({"_id": 1})
@@ -147,7 +154,7 @@ def test_time_limit_of_an_operation(run: Run, make: Make, failing: MongoServer) 
     async def main() -> None:
         db = make(maxconnections=1)
         await db.users.insert({"_id": 1})
-        failing.fail("find", blockTimeMS=2_000)
+        failing.fail("find", blockTimeMS=10_000)
         with pytest.raises(errors.Error) as caught, pymongo.timeout(0.1):
             await db.users.find_one(1)
         assert caught.value.timeout
@@ -250,7 +257,7 @@ def test_largest_documents(run: Run, make: Make) -> None:
         found = await db.files.find_one(1)
         assert found["content"] == large
         with pytest.raises(DocumentTooLarge, match="too large"):
-            await db.files.insert({"_id": 2, "content": large + large})
+            await db.files.insert({"_id": 2, "content": large + bytes(2_000_000)})
         assert await db.files.count() == 1
         assert whole(db)
 

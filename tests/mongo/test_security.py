@@ -11,11 +11,12 @@ from urllib.parse import quote
 import pytest
 import trustme
 from cryptography import x509
-from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import OperationFailure
 
 from pollux_mongo import Client, errors
 from tests.mongo.conftest import Run
 from tests.mongo.servers import MongoServer
+from tests.mongo.test_faults import refused_with
 
 PASSWORD = "s3cr:t/@ü"
 
@@ -139,7 +140,6 @@ def test_stranger(run: Run, encrypted: MongoServer, certificates: Certificates, 
 
     async def main() -> None:
         async with Client("stranger", **where, **options) as db:
-            with pytest.raises(ServerSelectionTimeoutError, match=words):
-                await db.things.find_one(1)
+            await refused_with(db, words)
 
     run(main())
