@@ -66,9 +66,14 @@ def test_exports_of_pollux() -> None:
 
 
 def test_public_name_is_exported_by_one_package() -> None:
-    """Streams and servers come from the reactor, not from a room that uses them."""
+    """Streams and servers come from the reactor, not from a room that uses them.
+
+    The clients are as separate from each other as what they are named after: each has its Connection.
+    """
     seen: dict[str, str] = {}
-    for package in PACKAGES:
+    for package, folder in PACKAGES.items():
+        if folder.parent.name == "contrib":
+            continue
         for name in getattr(importlib.import_module(package), "__all__", []):
             assert name not in seen, f"{name} is exported by {seen.get(name)} and by {package}"
             seen[name] = package
