@@ -13,12 +13,13 @@ from benchmarks.load.generator import GeneratorError
 from benchmarks.loop import command as loop
 from benchmarks.measure import MeasureError
 from benchmarks.mongo import command as mongo
+from benchmarks.mysql import command as mysql
 from benchmarks.server import ServerError, interruptible
 from benchmarks.tcp import command as tcp
 from benchmarks.twisted import command as twisted
 from benchmarks.ws import command as ws
 
-SUBJECTS = (http, client, tcp, twisted, ws, mongo, loop, startup)
+SUBJECTS = (http, client, tcp, twisted, ws, mongo, mysql, loop, startup)
 
 
 def parser() -> argparse.ArgumentParser:

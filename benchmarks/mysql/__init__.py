@@ -1,0 +1,1 @@
+"""MySQL clients beside each other: what a query costs."""
