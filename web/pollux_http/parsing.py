@@ -29,6 +29,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
+from io import SEEK_END, BytesIO
 from typing import NamedTuple
 
 import httptools
@@ -199,7 +200,7 @@ class RequestParser:
         self._fields: list[tuple[bytes, bytes]] = []
         self._size = 0
         self._received = 0  # bytes of the body, as they came
-        self._body = bytearray()
+        self._body: BytesIO | None = None
         self.skipped: int | None = None
         self._inflater: Inflater | None = None
         self._head_done = False
@@ -369,7 +370,12 @@ class RequestParser:
                 raise
         request = self._request
         if request is None or request.incoming is None:
-            self._body += piece
+            # A BytesIO hands out what it holds without copying it; a mebibyte of new memory costs more than its bytes.
+            if self._body is None:
+                self._body = BytesIO(piece)
+                self._body.seek(0, SEEK_END)
+            else:
+                self._body.write(piece)
         elif piece:
             request.incoming.append(piece)
 
@@ -382,7 +388,8 @@ class RequestParser:
         request = self._request
         if request is not None:  # always
             if request.incoming is None:
-                request.body = bytes(self._body)
+                if self._body is not None:
+                    request.body = self._body.getvalue()
                 self.requests.append(request)
             else:
                 request.complete = True
