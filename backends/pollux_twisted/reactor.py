@@ -179,7 +179,6 @@ class PolluxReactor(PosixReactorBase):
             self._run_loop()
             if failures:
                 raise failures[0]
-            self._loop_stopped()
             self.mainLoop()
         finally:
             self._signals.uninstall()
@@ -188,17 +187,14 @@ class PolluxReactor(PosixReactorBase):
         """Run until `crash` was called, which "shutdown" does. If somebody stops the loop, that stops the reactor."""
         while self._started:
             self._run_loop()
-            self._loop_stopped()
         _logger.info("Main loop terminated.")
-
-    def _loop_stopped(self) -> None:
-        if self._started and not self._stopped:  # neither `crash` nor `stop`, but the loop's own
-            self.stop()
 
     def _run_loop(self) -> None:
         """Run the loop. What comes out of it (KeyboardInterrupt, SystemExit) is logged: so do Twisted's reactors."""
         with _logger.failureHandler("Unexpected error in main loop"):
             self.loop.run_forever()
+            if self._started and not self._stopped:  # neither `crash` nor `stop`, but the loop's own
+                self.stop()
 
     def stop(self) -> None:
         """See `IReactorCore.stop`."""

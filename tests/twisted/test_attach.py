@@ -121,6 +121,7 @@ def test_shutdown_cancels_what_runs_and_waits_for_its_end() -> None:
         async def work():
             async for number in numbers():
                 break
+            reactor.callLater(0, reactor.stop)
             try:
                 await asyncio.Event().wait()
             finally:
@@ -135,8 +136,7 @@ def test_shutdown_cancels_what_runs_and_waits_for_its_end() -> None:
 
         loop = attach()
         loop.set_exception_handler(lambda loop, context: print(context["message"], repr(context["exception"])))
-        tasks = [loop.create_task(work()), loop.create_task(fails())]
-        reactor.callLater(0.01, reactor.stop)
+        tasks = [loop.create_task(fails()), loop.create_task(work())]
         reactor.addSystemEventTrigger("after", "shutdown", lambda: print("closed:", loop.is_closed()))
         reactor.run()
     """
