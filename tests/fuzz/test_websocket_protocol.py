@@ -5,17 +5,24 @@ Close whose code may be sent, or a Failure with 1002, 1007 or 1009 that can be s
 message is above the limit, and how the bytes were cut changes nothing, but for this: of two faults in one compressed
 message (no DEFLATE, no UTF-8, too big) either may be met first.
 
-`python -m tests.fuzz.test_websocket_protocol 1000000 [SEED]` runs that many inputs.
+The inputs are made in three ways: frames that are mostly right, from a seed; whatever Hypothesis thinks of; and what
+atheris (libFuzzer, on PyPI) finds by watching which lines it reaches.
+
+    python -m tests.fuzz.test_websocket_protocol 1000000 [SEED]                that many inputs of the first kind
+    python -m tests.fuzz.test_websocket_protocol atheris [-runs=1000000 ...]   the third, where atheris is installed
 """
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 import zlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pollux_websocket.deflate import Agreement
 from pollux_websocket.frames import Close, Failure, Ping, Pong, may_be_sent
@@ -120,13 +127,20 @@ def examine(seed: int) -> int:
     is_client = generator.random() < 0.5
     agreement = Agreement(*(generator.random() < 0.5 for _ in range(2))) if generator.random() < 0.6 else None
 
+    data = an_input(generator, not is_client)
+    cuts = [pieces_of(data, generator), *([[bytes([byte]) for byte in data]] if seed % 16 == 0 else [])]
+    return examine_input(is_client, agreement, data, cuts)
+
+
+def examine_input(is_client: bool, agreement: Agreement | None, data: bytes, cuts: list[list[bytes]]) -> int:
+    """Check `data`, whole and in each way in which it is cut; return a number for the kind of end."""
+
     def make() -> Protocol:
         return make_protocol(is_client, LIMIT, agreement)
 
-    data = an_input(generator, not is_client)
     whole = taken(make(), [data])
     check(whole)
-    for pieces in [pieces_of(data, generator), *([[bytes([byte]) for byte in data]] if seed % 16 == 0 else [])]:
+    for pieces in cuts:
         events = taken(make(), pieces)
         check(events)
         assert comparable(events, agreement is not None) == comparable(whole, agreement is not None)
@@ -140,7 +154,46 @@ def test_messages_or_a_close_with_the_right_code(batch: int) -> None:
     assert ends == {0, 1, 1002, 1007, 1009}, "every kind of end was met"
 
 
+# A head with any first byte and length, with or without a key, and what follows: Hypothesis finds no frames by itself.
+frames = st.builds(
+    lambda first, second, rest: bytes([first, second]) + rest,
+    st.one_of(st.sampled_from(FIRSTS), st.integers(0, 255)),
+    st.integers(0, 255),
+    st.binary(max_size=140),
+)
+windows = st.integers(8, 15)
+agreements = st.one_of(st.none(), st.builds(Agreement, st.booleans(), st.booleans(), windows, windows))
+
+
+@given(
+    pieces=st.lists(st.one_of(frames, st.binary(max_size=20)), max_size=6), is_client=st.booleans(), agreed=agreements
+)
+@settings(max_examples=400, deadline=None, database=None)
+def test_whatever_comes(pieces: list[bytes], is_client: bool, agreed: Agreement | None) -> None:
+    data = b"".join(pieces)
+    examine_input(is_client, agreed, data, [[piece for piece in pieces if piece], [bytes([byte]) for byte in data]])
+
+
+def one_input(data: bytes) -> None:
+    """For atheris: the first byte chooses side and compression, the second where to cut."""
+    if len(data) > 2:
+        how, cut, data = data[0], data[1], data[2:]
+        agreement = Agreement(bool(how & 2), bool(how & 4)) if how & 8 else None
+        pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
+        examine_input(bool(how & 1), agreement, data, [pieces])
+
+
+def watched() -> None:
+    """Run atheris until it finds something, or as its arguments say."""
+    atheris: Any = importlib.import_module("atheris")
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], one_input)
+    atheris.Fuzz()
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "atheris":
+        watched()
     number, start = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
     found: dict[int, int] = {}
     for seed in range(start, start + number):
