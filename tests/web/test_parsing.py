@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,6 +16,7 @@ from pollux_http.parsing import UNCOUNTED, HeadParser, Limits, RequestParser
 Told = tuple[list[tuple[object, ...]], int | None]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -233,6 +236,36 @@ def test_limits_hold_across_reads(start: bytes, more: bytes, expected: int, piec
             parser.feed(stream[fed : fed + piece_size])
             fed += piece_size
     assert refused.value.status in (expected, 431)
+
+
+@pytest.mark.parametrize("size", [1, 2, 999, 65536, 300_000])
+@pytest.mark.parametrize("piece", [1, 997, 65536])
+def test_large_bodies_are_what_was_sent(size: int, piece: int) -> None:
+    """Room for more than has come is made on the way."""
+    body = bytes(range(256)) * (size // 256) + b"z" * (size % 256)
+    parser = RequestParser(Limits())
+    for _ in range(2):
+        data = POST % size + body
+        for start in range(0, len(data), max(piece, size // 3000)):
+            parser.feed(data[start : start + max(piece, size // 3000)])
+        assert parser.requests.popleft().body == body
+    chunks = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:5], body[5:]) if part)
+    (request,), status = feed([chunks + b"0\r\n\r\n"])
+    assert (request[4], status) == (body, None)
+
+
+def test_an_announced_length_takes_no_memory() -> None:
+    """A client may announce as much as it is allowed to, and send nothing."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        parsers = [RequestParser(Limits()) for _ in range(20)]
+        for parser in parsers:
+            parser.feed(POST % (100 << 20) + b"x" * 1000)
+            parser.feed(b"x" * 1000)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 50_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_many_tiny_chunks() -> None:

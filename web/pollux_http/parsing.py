@@ -161,11 +161,13 @@ class RequestParser:
         "_fields",
         "_head_done",
         "_inflater",
+        "_length",
         "_limits",
         "_parser",
         "_received",
         "_refused",
         "_request",
+        "_room",
         "_size",
         "_streams",
         "_target",
@@ -201,6 +203,8 @@ class RequestParser:
         self._size = 0
         self._received = 0  # bytes of the body, as they came
         self._body: BytesIO | None = None
+        self._room = 0  # bytes for which it has room
+        self._length = 0  # that it will have, if it was announced and is not compressed
         self.skipped: int | None = None
         self._inflater: Inflater | None = None
         self._head_done = False
@@ -317,9 +321,11 @@ class RequestParser:
             raise self._refuse("an Upgrade with a body")
         request = self._request = self._make_request(http11)
         request.upgrade = upgrade
+        self._length = length
         if codings or length:
             if self._decompress and encoding in Inflater.CODINGS:
                 self._inflater = Inflater(encoding)
+                self._length = 0
                 # As Tornado has it: the body is no longer what Content-Encoding says.
                 request.fields = tuple(
                     (b"x-consumed-" + name if name == b"content-encoding" else name, value)
@@ -370,14 +376,30 @@ class RequestParser:
                 raise
         request = self._request
         if request is None or request.incoming is None:
-            # A BytesIO hands out what it holds without copying it; a mebibyte of new memory costs more than its bytes.
-            if self._body is None:
-                self._body = BytesIO(piece)
-                self._body.seek(0, SEEK_END)
-            else:
-                self._body.write(piece)
+            self._collect(piece)
         elif piece:
             request.incoming.append(piece)
+
+    def _collect(self, piece: bytes) -> None:
+        """Keep a part of a body that is wanted whole.
+
+        A BytesIO hands out what it holds without copying it, for a mebibyte of new memory costs more than its bytes. As
+        it grows by an eighth, which copies a large body ten times, room for four times what has come is made at once,
+        up to the length that was announced: to announce a lot costs us nothing.
+        """
+        body = self._body
+        if body is None:
+            self._body = body = BytesIO(piece)
+            body.seek(0, SEEK_END)
+            return
+        size = body.tell()
+        room, self._room = self._room, max(self._room, size + len(piece))
+        if room < self._room < self._length:
+            self._room = min(self._length, 4 * self._room)
+            body.seek(self._room - 1)
+            body.write(b"\0")
+            body.seek(size)
+        body.write(piece)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
