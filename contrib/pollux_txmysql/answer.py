@@ -34,7 +34,26 @@ class Answer(Deferred[T]):
     def __init__(self, loop: asyncio.AbstractEventLoop, canceller: Callable[[Deferred[T]], None]) -> None:
         super().__init__(canceller)
         self._loop = loop
+        self._tasks: list[tuple[Callable[[Any], object], _Waiting, Context | None]] | None = None
         self.job: Any = None  # what the client does for it
+
+    def callback(self, result: Any) -> None:
+        """Fire with a result."""
+        super().callback(result)
+        if self._tasks is not None:
+            self._wake()
+
+    def errback(self, fail: Failure | BaseException | None = None) -> None:
+        """Fire with a failure."""
+        super().errback(fail)
+        if self._tasks is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the tasks that wait go on. They are no callbacks: one in the chain costs as much as all the rest here."""
+        tasks, self._tasks = self._tasks, None
+        for callback, waiting, context in tasks or ():
+            self._loop.call_soon(callback, waiting, context=context)
 
     def __await__(self) -> Generator[Any, None, T]:
         while not self.called or self.paused:
@@ -97,8 +116,13 @@ class _Waiting(Deferred[Any]):
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         """The task waits: it goes on in an iteration of its loop."""
         answer = self._answer
+        if not answer.called:
+            if answer._tasks is None:
+                answer._tasks = []
+            answer._tasks.append((callback, self, context))
+            return
 
-        def go_on(result: Any) -> Any:
+        def go_on(result: Any) -> Any:  # it has fired, and waits for a Deferred that one of its callbacks returned
             answer._loop.call_soon(callback, self, context=context)
             return result
 

@@ -157,6 +157,8 @@ def test_answers_in_every_dialect(run: Run, server: Server) -> None:
         both = await asyncio.gather(one.runQuery("SELEC"), one.fetchone("SELECT 1"), return_exceptions=True)
         assert isinstance(both[0], MySQLError)
         assert both[1] == 1
+        chained = one.fetchone("SELECT 1").addCallback(lambda value: one.fetchone("SELECT %s + 10", [value]))
+        assert await chained == 11
         done = one.fetchone("SELECT 10")
         await one.fetchone("SELECT 1")
         assert await done == await done == 10
