@@ -33,7 +33,7 @@ class Outcome:
     def __init__(self, reactor: str, backend: str, names: list[str], cwd: Path) -> None:
         env = {**os.environ, "POLLUX_BACKEND": backend}
         command = [sys.executable, "-W", "ignore", str(RUNNER), reactor, *names]
-        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=150, check=False)
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
         try:
             report = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError):
@@ -42,7 +42,7 @@ class Outcome:
         self.left_open: dict[str, str] = report["failed"] | report["skipped"]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Twisted's reactor on epoll is the measure")
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0] if len(group) == 1 else "others")
 @pytest.mark.parametrize("backend", ["epoll", "poll", "select"])
