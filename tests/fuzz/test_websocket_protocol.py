@@ -5,16 +5,14 @@ Close whose code may be sent, or a Failure with 1002, 1007 or 1009 that can be s
 message is above the limit, and how the bytes were cut changes nothing, but for this: of two faults in one compressed
 message (no DEFLATE, no UTF-8, too big) either may be met first.
 
-The inputs are made in three ways: frames that are mostly right, from a seed; whatever Hypothesis thinks of; and what
-atheris (libFuzzer, on PyPI) finds by watching which lines it reaches.
+The inputs are made in three ways: frames that are mostly right, from a seed; whatever Hypothesis thinks of; and, where
+atheris is installed, what that finds (`websocket_atheris.py`).
 
-    python -m tests.fuzz.test_websocket_protocol 1000000 [SEED]                that many inputs of the first kind
-    python -m tests.fuzz.test_websocket_protocol atheris [-runs=1000000 ...]   the third, where atheris is installed
+`python -m tests.fuzz.test_websocket_protocol 1000000 [SEED]` runs that many inputs of the first kind.
 """
 
 from __future__ import annotations
 
-import importlib
 import random
 import sys
 import zlib
@@ -183,17 +181,7 @@ def one_input(data: bytes) -> None:
         examine_input(bool(how & 1), agreement, data, [pieces])
 
 
-def watched() -> None:
-    """Run atheris until it finds something, or as its arguments say."""
-    atheris: Any = importlib.import_module("atheris")
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "atheris":
-        watched()
     number, start = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
     found: dict[int, int] = {}
     for seed in range(start, start + number):
