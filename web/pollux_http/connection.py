@@ -286,7 +286,11 @@ class ServerConnection(HTTPConnection):
             heads = server.heads
             head = heads.plain.get(content_type) or heads.make_plain(content_type)
             length = len(body)
-            data = b"".join((head, LENGTHS[length] if length < len(LENGTHS) else b"%d\r\n\r\n" % length, body))
+            if length < len(LENGTHS):
+                data = b"".join((head, LENGTHS[length], body))
+                body = b""
+            else:
+                data = b"%b%d\r\n\r\n" % (head, length)
         else:
             if request is None and self.gone:
                 return
@@ -294,9 +298,9 @@ class ServerConnection(HTTPConnection):
             if headers is None:
                 headers = HTTPHeaders({"Content-Type": content_type})
             data = self._full_head(request, status, reason, headers, len(body))
-            if request.method != "HEAD" and not bodiless(status):
-                data += body
-        self.send_whole(data)
+            if request.method == "HEAD" or bodiless(status):
+                body = b""
+        self.send_whole(data, body)
 
     def send_whole(self, data: bytes, body: bytes = b"") -> None:
         """Send `data` and `body`, together a whole response, and end the current request.
