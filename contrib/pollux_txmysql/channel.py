@@ -91,7 +91,10 @@ class Channel:
 
     def interrupt(self, error: BaseException) -> None:
         """Break the job off; its caller gets `error`, if it still waits."""
-        if self._interruption is None and self._step is not None:
+        if self._step is None:
+            if self.job is not None:
+                self.job.fail(error)  # it has not begun, and will not
+        elif self._interruption is None:
             self._interruption = error
             self._step.cancel()
 
@@ -123,10 +126,11 @@ class Channel:
                 session = await self._open(job)
             in_transaction = session.in_transaction
             try:
+                self.begin_timing()
                 if session.database != job.database and job.database is not None:
                     await session.select(job.database)
-                if job.statement:
-                    self.begin_timing()
+                if not job.statement:
+                    self.end_timing()
                 result = await job.run(self, session)
                 self._deadline = None
                 if client.one_statement_each and session.in_transaction:
@@ -159,6 +163,7 @@ class Channel:
         words = "whether the statement was carried out is not known"
         if in_transaction:
             words = "its transaction is undone"
+            self._undone(job)
         return ConnectionLostError(
             f"the connection was lost, {words}: {error.msg}", error.errno, error.sqlstate, job.query
         )
@@ -172,6 +177,7 @@ class Channel:
         if session is not None:
             session.drop()
             if session.in_transaction:
+                self._undone(job)
                 raise ConnectionLostError(
                     "the connection was lost in a transaction, which is undone; this statement was not sent",
                     query=job.query,
@@ -182,6 +188,13 @@ class Channel:
         )
         self.session = await connecting
         return self.session
+
+    def _undone(self, job: Job) -> None:
+        """A transaction begun by hand is lost. What waits in line behind was asked for when nobody knew: it may be the
+        rest of it, and must not be carried out by itself."""
+        if job.statement and not self._pinned:
+            error = "the transaction before this statement was undone, as its connection was lost; it was not sent"
+            self._client.fail_waiting(ConnectionLostError(error))
 
     async def _refuse_transaction(self, job: Job, session: Session) -> None:
         await session.run("ROLLBACK", None)
@@ -198,6 +211,8 @@ class Channel:
             self.session = None
         if session is not None:
             session.drop()
+            if session.in_transaction:
+                self._undone(job)
             client = self._client
             words = await client.loop.create_task(client.address.kill(session.number, client.connect_timeout))
             if isinstance(error, QueryTimeoutError):

@@ -152,6 +152,14 @@ class Client:
             if channel.job is not None and channel.job.answer is answer:
                 channel.interrupt(CancelledError())
 
+    def fail_waiting(self, error: MySQLError) -> None:
+        """Fail all that is in line."""
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            if job.timer is not None:
+                job.timer.cancel()
+            job.fail(error)
+
     def _give_up(self, job: Job) -> None:
         if not job.answer.called:
             busy = len(self._channels) - len(self._free)
@@ -246,11 +254,7 @@ class Server(Client):
 
     async def _disconnect(self) -> None:
         error = MySQLError("the client was disconnected by disconnect()")
-        while self._waiting:
-            job = self._waiting.popleft()
-            if job.timer is not None:
-                job.timer.cancel()
-            job.fail(error)
+        self.fail_waiting(error)
         for channel in self._channels:
             channel.interrupt(error)
         await self._until_quiet()

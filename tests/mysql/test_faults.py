@@ -160,6 +160,42 @@ def test_killed_in_a_transaction(run: Run, server: Server, table: str, by: str) 
     run(main())
 
 
+def test_rest_of_a_lost_transaction_is_not_carried_out_by_itself(run_once: Run, server: Server, table: str) -> None:
+    """Asked for all at once, as txMySQL's users do: what stands in line behind the loss may be part of it."""
+
+    async def main() -> None:
+        watcher, one = connection(server), connection(server, query_timeout=10)
+        await one.runOperation(f"CREATE TABLE {table} (a INT)")
+        statements = [
+            "BEGIN",
+            f"INSERT INTO {table} VALUES (1)",
+            "DO SLEEP(60)",
+            f"INSERT INTO {table} VALUES (2)",
+            "COMMIT",
+        ]
+        for way in ("killed", "cancelled"):
+            answers = [one.runOperation(statement) for statement in statements]
+            await until_running(watcher, "SLEEP(60)")
+            if way == "killed":
+                server.kill()
+                server.start()
+            else:
+                answers[2].cancel()
+            results = await asyncio.gather(*answers, return_exceptions=True)
+            assert [type(result) for result in results[:2]] == [int, int]
+            kinds = [
+                ConnectionLostError if way == "killed" else CancelledError,
+                ConnectionLostError,
+                ConnectionLostError,
+            ]
+            assert [type(result) for result in results[2:]] == kinds
+            assert await one.runQuery(f"SELECT * FROM {table}") == []
+        await one.disconnect()
+        await watcher.disconnect()
+
+    run_once(main())
+
+
 def test_killed_under_a_statement_of_a_transaction(run_once: Run, server: Server, table: str) -> None:
     async def main() -> None:
         watcher, several = connection(server), pool(server, retry_on_error=True)
