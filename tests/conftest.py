@@ -1,7 +1,7 @@
 """What the whole suite shares."""
 
 import gc
-import importlib.util
+import importlib
 
 import hypothesis  # noqa: F401  # before anything is frozen: at its import it looks for who refers to trio's generator
 import pytest
@@ -19,9 +19,11 @@ def leave_out_what_is_there() -> None:
 
 def pytest_collection_finish() -> None:
     """After collection."""
-    if importlib.util.find_spec("twisted"):
+    try:
         # The process's one reactor, which loops on the backend `twisted` share: no test has left its descriptors open.
         importlib.import_module("twisted.internet.reactor")
+    except ImportError:
+        pass
     leave_out_what_is_there()
 
 
