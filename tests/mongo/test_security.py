@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,62 @@ from tests.mongo.test_faults import refused_with
 PASSWORD = "s3cr:t/@ü"
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """Files of PEM: the authority's, a client's with its key; where the server's are; and the client's name."""
+
+    authority: Path
+    client: Path
+    subject: str
+    server: tuple[str, ...]
+
+
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
-    """A server that asks for a password. Its user is made while it does not yet."""
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    server = authority.issue_cert("localhost", "127.0.0.1")
+    server.private_key_pem.write_to_path(folder / "server.key")
+    for pem in server.cert_chain_pems:
+        pem.write_to_path(folder / "server.pem", append=True)
+    client = authority.issue_cert("client@example.org", common_name="client")
+    client.private_key_and_cert_chain_pem.write_to_path(folder / "client.pem")
+    name = x509.load_pem_x509_certificate(client.cert_chain_pems[0].bytes()).subject.rfc4514_string()
+    name = name.replace("#", "\\#")  # which RFC 4514 asks for at the beginning alone; this server does so everywhere
+    files = {"cert": "server.pem", "key": "server.key", "ca": "ca.pem"}
+    options = tuple(text for what, file in files.items() for text in (f"--tls-{what}-file", str(folder / file)))
+    return Certificates(folder / "ca.pem", folder / "client.pem", name, options)
+
+
+@pytest.fixture(scope="module")
+def users(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a server with two users, made while it asks for no password: one with, one with a certificate."""
+    folder = tmp_path_factory.mktemp("users")
+    with MongoServer(folder, "--sync-on-commit") as server:  # it is killed in the end
+        server.command("shop", createUser="joe", pwd=PASSWORD, roles=["readWrite"])
+        user = {"createUser": certificates.subject, "mechanisms": ["MONGODB-X509"]}
+        server.command("$external", **user, roles=[{"role": "readWrite", "db": "shop"}])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def guarded(users: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    """A server that asks for a password."""
     folder = tmp_path_factory.mktemp("guarded")
-    with MongoServer(folder, "--sync-on-commit") as open_server:  # it is killed in the end
-        open_server.command("shop", createUser="joe", pwd=PASSWORD, roles=["readWrite"])
+    shutil.copytree(users, folder, dirs_exist_ok=True)
     with MongoServer(folder, "--auth") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def encrypted(
+    users: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MongoServer]:
+    """A server that speaks TLS alone, to clients with a certificate of its authority."""
+    folder = tmp_path_factory.mktemp("encrypted")
+    shutil.copytree(users, folder, dirs_exist_ok=True)
+    with MongoServer(folder, "--auth", *certificates.server, "--tls-require-client-cert") as server:
         yield server
 
 
@@ -63,45 +113,6 @@ def test_scram_sha_256(run: Run, guarded: MongoServer) -> None:
     run(main())
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """Files of PEM: the authority; a client's certificate with its key. And the client's name."""
-
-    authority: Path
-    client: Path
-    subject: str
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("certificates")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    server = authority.issue_cert("localhost", "127.0.0.1")
-    server.private_key_pem.write_to_path(folder / "server.key")
-    for pem in server.cert_chain_pems:
-        pem.write_to_path(folder / "server.pem", append=True)
-    client = authority.issue_cert("client@example.org", common_name="client")
-    client.private_key_and_cert_chain_pem.write_to_path(folder / "client.pem")
-    name = x509.load_pem_x509_certificate(client.cert_chain_pems[0].bytes()).subject.rfc4514_string()
-    name = name.replace("#", "\\#")  # which RFC 4514 asks for at the beginning alone; this server does so everywhere
-    return Certificates(folder / "ca.pem", folder / "client.pem", name)
-
-
-@pytest.fixture(scope="module")
-def encrypted(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
-    """A server that speaks TLS alone, to clients with a certificate of its authority."""
-    folder = certificates.authority.parent
-    data = tmp_path_factory.mktemp("encrypted")
-    with MongoServer(data, "--sync-on-commit") as open_server:
-        user = {"createUser": certificates.subject, "mechanisms": ["MONGODB-X509"]}
-        open_server.command("$external", **user, roles=[{"role": "readWrite", "db": "shop"}])
-    options = {"cert": "server.pem", "key": "server.key", "ca": "ca.pem"}
-    tls = [text for name, file in options.items() for text in (f"--tls-{name}-file", str(folder / file))]
-    with MongoServer(data, "--auth", *tls, "--tls-require-client-cert") as server:
-        yield server
-
-
 def test_certificate_of_the_client(run: Run, encrypted: MongoServer, certificates: Certificates) -> None:
     """MONGODB-X509, all of it in the URI."""
     options = {
@@ -121,8 +132,6 @@ def test_certificate_of_the_client(run: Run, encrypted: MongoServer, certificate
     run(main())
 
 
-# The driver (4.20, on asyncio's loop too) leaves it to the garbage collector to close a socket whose handshake failed.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["no certificate", "unknown authority", "no TLS"])
 def test_stranger(run: Run, encrypted: MongoServer, certificates: Certificates, how: str) -> None:
     where: dict[str, Any] = {
