@@ -142,7 +142,7 @@ def test_definitions_and_attributes(module: ModuleType) -> None:
     parser.define("one-two", 1)
     called: list[Any] = []
     parser.define("told", "", callback=called.append)
-    with pytest.raises(module.Error, match="one.two"):
+    with pytest.raises(module.Error, match=r"one.two"):
         parser.define("one_two", 2)
     with pytest.raises(AttributeError, match="three"):
         _ = parser.three
