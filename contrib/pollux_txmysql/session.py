@@ -166,7 +166,7 @@ class Session:
 
     def is_alive(self) -> bool:
         """Whether the connection stands, as far as the loop has been told."""
-        return self._connection.connected and not self._connection._stream_broken
+        return not self._connection._stream_broken
 
     @property
     def in_transaction(self) -> bool:
