@@ -35,7 +35,6 @@ class Answer(Deferred[T]):
         super().__init__(canceller)
         self._loop = loop
         self._tasks: list[tuple[Callable[[Any], object], _Waiting, Context | None]] | None = None
-        self.job: Any = None  # what the client does for it
 
     def callback(self, result: Any) -> None:
         """Fire with a result."""

@@ -123,7 +123,7 @@ class Client:
         if loop is None or asyncio._get_running_loop() is not loop:
             loop = self._bind()
         answer: Answer[Any] = Answer(loop, self._cancel)
-        job = answer.job = Job(run, query, self.database, answer, statement=statement)
+        job = Job(run, query, self.database, answer, statement=statement)
         if self._free:
             self._free.pop().start(job)
         else:
