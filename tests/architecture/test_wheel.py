@@ -130,6 +130,7 @@ def _marks_smoke(file: Path) -> bool:
     return "smoke" in names or bool(imported & {"LoopSuite", "PollerSuite"})
 
 
+@pytest.mark.timeout(300)  # a suite of its own
 def test_smoke_tests_pass_on_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
     """From a copy of the tests elsewhere, with pyproject.toml for pytest's settings."""
     for source in sorted((ROOT / "tests").rglob("*.py")):
