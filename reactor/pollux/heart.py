@@ -501,10 +501,7 @@ class Heart(asyncio.SelectorEventLoop):
             step = self._free
             if step is None and not (self._debug or self._closed):
                 self._free = step = asyncio.Handle(None, None, self, _EMPTY)  # type: ignore[arg-type]  # for the pool
-            if self._task_factory is None:
-                task = asyncio.Task(coro, loop=self)
-            else:
-                task = self.create_task(coro)
+            task = asyncio.Task(coro, loop=self) if self._task_factory is None else self.create_task(coro)
             if asyncio.current_task(self) is None:
                 ready = self._ready
                 if step is not None and ready and ready[-1] is step:  # the usual case, without what a Handle adds
