@@ -49,6 +49,13 @@ SITE = """
     def either(*args):
         return wsgi(*args)
 
+    async def chat(scope, receive, send):
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] == "websocket.receive":
+                await send(message | {"type": "websocket.send"})
+
     def make():
         return asgi
 
@@ -133,6 +140,43 @@ def test_access_log(folder: Path, target: str) -> None:
     with serving(target, cwd=folder) as served:
         served.get("/x")
         assert served.end(signal.SIGTERM)[1] == ""
+
+
+HANDSHAKE = (
+    b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+)
+ELEVEN_BYTES = b"\x82\x8b" + bytes(4) + b"hello world"  # a binary message, masked with zeros
+
+
+@pytest.mark.parametrize(
+    ("options", "compressed", "answer"),
+    [
+        ((), False, b"\x82\x0bhello world"),
+        (("--websocket-compression", "--websocket-max-message-size", "11"), True, b"\x82\x0bhello world"),
+        (("--websocket-max-message-size", "10"), False, b"\x88"),
+        (("--websocket-ping-interval", "0.1", "--websocket-ping-timeout", "30"), False, b"\x82\x0bhello world\x89"),
+    ],
+    ids=["as it is", "compression", "max_message_size", "ping_interval"],
+)
+def test_websockets(folder: Path, options: tuple[str, ...], compressed: bool, answer: bytes) -> None:
+    """RFC 6455 1.3 and 5.2, by hand."""
+    with serving("site_app:chat", *options, cwd=folder) as served, contextlib.closing(served.connect()) as connection:
+        connection.connect()
+        sock = connection.sock
+        sock.sendall(HANDSHAKE + ELEVEN_BYTES)
+        said = b""
+        while b"\r\n\r\n" not in said or len(said.partition(b"\r\n\r\n")[2]) < len(answer):
+            data = sock.recv(4096)
+            assert data, said
+            said += data
+        head, _, frames = said.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert (b"permessage-deflate" in head) is compressed
+        if compressed:
+            assert frames[0] in (0x82, 0xC2)  # so short a message may go as it is
+        else:
+            assert frames.startswith(answer)
 
 
 def test_proxy_headers(folder: Path) -> None:

@@ -62,6 +62,12 @@ SETTINGS = (
     Option("app_dir", str, None, "directory to import the target from", "a path"),
     Option("root_path", str, "", "path under which a proxy mounts an ASGI or WSGI application", "a path"),
     Option("lifespan", str, "auto", "ASGI lifespan: auto, on or off", "one of auto, on, off", ("auto", "on", "off")),
+    Option("websocket_max_message_size", int, None, "bytes of a message to an ASGI application (10 MiB)", _COUNT,
+           _Above(1)),
+    Option("websocket_ping_interval", float, 20.0, "time between two Pings for an ASGI application; 0: none", _SECONDS,
+           _Above(0)),
+    Option("websocket_ping_timeout", float, None, "time to answer one (as long as the interval)", _SECONDS, _Above(0)),
+    Option("websocket_compression", bool, False, "offer permessage-deflate for an ASGI application", _FLAG),
     Option("wsgi_threads", int, None, "threads that call a WSGI application", _COUNT, _Above(1)),
     Option("access_log", bool, False, "log every request", _FLAG),
     Option("ssl_certfile", str, None, "serve TLS with this certificate (and the chain behind it)", _FILE),
@@ -80,7 +86,8 @@ SETTINGS = (
 
 _METAVARS = {
     "host": "ADDRESS", "interface": "NAME", "lifespan": "MODE", "ssl_keyfile_password": "TEXT", "ssl_ciphers": "LIST",
-    "forwarded_allow_ips": "LIST", "timeout_graceful_shutdown": "SECONDS",
+    "forwarded_allow_ips": "LIST", "websocket_ping_interval": "SECONDS", "websocket_ping_timeout": "SECONDS",
+    "timeout_graceful_shutdown": "SECONDS",
 }  # fmt: skip
 
 

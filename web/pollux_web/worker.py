@@ -63,6 +63,7 @@ class Worker:
         app_options = {}
         if interface != "pollux":
             app_options = {name: options[name] for name in ("root_path", "lifespan", "wsgi_threads")}
+            app_options["settings"] = _websocket_settings(options)
         try:
             server = HTTPServer(
                 application,
@@ -132,6 +133,15 @@ class Worker:
             await server.shutdown(0)
         if cut_off:
             gen_log.warning("%d requests were cut off", cut_off)
+
+
+def _websocket_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of `pollux_websocket.asgi` that were asked for."""
+    names = ("websocket_max_message_size", "websocket_ping_interval", "websocket_ping_timeout")
+    settings = {name: options[name] for name in names if options[name] is not None}
+    if options["websocket_compression"]:
+        settings["websocket_compression"] = {}
+    return settings
 
 
 def _listed(text: str) -> list[str]:
