@@ -282,17 +282,17 @@ def test_a_check_that_raises_makes_it_unusable_and_names_the_plugin(run: Run, si
 
 
 def test_no_backend_at_all_says_what_is_missing(run: Run) -> None:
-    failed = run("backends", POLLUX_DISABLE_PLUGINS="pollux_backends")
+    failed = run("backends", POLLUX_DISABLE_PLUGINS="pollux_backends,pollux_twisted")
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr == (
         "pollux: no backend can be chosen automatically\n"
-        "  no installed plugin registers a backend: POLLUX_DISABLE_PLUGINS=pollux_backends\n"
+        "  no installed plugin registers a backend: POLLUX_DISABLE_PLUGINS=pollux_backends,pollux_twisted\n"
     )
 
 
 def test_auto_never_takes_what_is_only_by_name(run: Run, site: Path) -> None:
     install(site, "acme", "acme", HOOK + "yield Backend('acme', 'a poller', create)\n")
-    failed = run("backends", POLLUX_DISABLE_PLUGINS="pollux_backends")
+    failed = run("backends", POLLUX_DISABLE_PLUGINS="pollux_backends,pollux_twisted")
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr == "pollux: no backend can be chosen automatically\n  acme  usable, only by name\n"
 
