@@ -286,7 +286,7 @@ def test_no_backend_at_all_says_what_is_missing(run: Run) -> None:
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr == (
         "pollux: no backend can be chosen automatically\n"
-        "  no installed plugin registers a backend: POLLUX_DISABLE_PLUGINS=pollux_backends,pollux_twisted\n"
+        "  no installed plugin registers a backend: POLLUX_DISABLE_PLUGINS=pollux_backends, pollux_twisted\n"
     )
 
 
