@@ -114,8 +114,9 @@ class Server:
         self._process.wait(PATIENCE)
 
     def freeze(self) -> None:
-        """Let it stand still, connections and all."""
+        """Let it stand still, connections and all; return when its last thread does."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         """Let it go on."""

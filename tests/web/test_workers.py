@@ -148,9 +148,14 @@ def test_sighup_replaces_the_workers_with_the_code_that_is_there_by_then(folder:
         running.until("SIGHUP: replacing 2 workers")
         running.until("Serving")
         running.until("Serving")
+        resets = 0
         for pid in {text.split()[0] for text in old}:
             while not gone(int(pid)):
-                assert running.get().split()[1] in ("one", "two"), "served throughout"
+                try:
+                    assert running.get().split()[1] in ("one", "two"), "served throughout"
+                except ConnectionResetError:  # it came between the last look and the closing: see docs/hosting.md
+                    resets += 1
+        assert resets <= len(old)
         new: set[str] = set()
         while len(new) < 2:
             new.add(running.get())
