@@ -19,6 +19,8 @@ import os
 import socket
 import ssl
 import stat
+import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,6 +51,7 @@ __all__ = [
     "bind_unix_socket",
     "bound_socket",
     "format_address",
+    "hold_off",
     "is_valid_ip",
     "listen_on",
     "reserve_sockets",
@@ -185,6 +188,29 @@ def is_valid_ip(ip: str) -> bool:
             continue
         return True
     return False
+
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_DROP = struct.pack("HBBI", 0x06, 0, 0, 0)  # linux/filter.h: BPF_RET | BPF_K, keep 0 bytes of the packet
+
+
+def hold_off(sock: socket.socket) -> bool:
+    """Let the kernel ignore whoever asks this listening socket for a connection; return whether it does (Linux).
+
+    To be called before a socket is closed that others share its port with (SO_REUSEPORT): a client that comes now asks
+    again after a second, and then gets to one of the others, where it would have been reset. What has been connected
+    before can still be accepted.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes  # which nobody else here needs
+
+    code = ctypes.create_string_buffer(_DROP, len(_DROP))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(code)))
+    except OSError:  # a sandbox without filters
+        return False
+    return True
 
 
 def bind_unix_socket(file: str, mode: int = 0o600, backlog: int = BACKLOG) -> socket.socket:

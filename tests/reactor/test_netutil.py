@@ -408,3 +408,31 @@ def test_a_server_that_systemd_starts() -> None:
                 assert client.recv(10) == b"hello"
             assert server.communicate()[1] == b""
     assert server.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="hold_off() is Linux's socket filter")
+def test_what_is_held_off_goes_to_who_shares_the_port() -> None:
+    """None of the clients is reset, though half of them came to the socket that closes."""
+    with socket.socket() as leaving, socket.socket() as staying:
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        staying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        leaving.bind(("127.0.0.1", 0))
+        staying.bind(leaving.getsockname())
+        staying.settimeout(20)
+        leaving.listen()
+        staying.listen()
+        assert netutil.hold_off(leaving)
+        clients = [socket.socket() for _ in range(20)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(leaving.getsockname())
+        leaving.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            leaving.accept()
+        leaving.close()
+        for _ in clients:
+            staying.accept()[0].close()
+        for client in clients:
+            client.settimeout(20)
+            assert client.recv(1) == b""
+            client.close()

@@ -153,7 +153,7 @@ def test_sighup_replaces_the_workers_with_the_code_that_is_there_by_then(folder:
             while not gone(int(pid)):
                 try:
                     assert running.get().split()[1] in ("one", "two"), "served throughout"
-                except ConnectionResetError:  # it came between the last look and the closing: see docs/hosting.md
+                except ConnectionResetError:  # where there is no hold_off
                     resets += 1
         assert resets <= len(old)
         new: set[str] = set()

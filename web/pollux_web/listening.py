@@ -50,6 +50,11 @@ class Listening:
         except OSError as error:
             raise _explained(error, uds or f"{host} port {port}", "--uds" if uds else "--port") from None
 
+    @property
+    def own(self) -> bool:
+        """Whether each worker has sockets of its own."""
+        return bool(self._held)
+
     def sockets(self) -> list[socket.socket]:
         """Return sockets that listen, for the process that calls.
 

@@ -11,6 +11,7 @@ from pollux import IOLoop
 from pollux.config import Choice
 from pollux.errors import PolluxError
 from pollux.log import gen_log
+from pollux.netutil import hold_off
 from pollux.supervisor import INTERRUPTED, Link, watch_link
 from pollux_http.access_log import log_access
 from pollux_http.server import HTTPServer, url_of
@@ -124,6 +125,9 @@ class Worker:
             gen_log.info("Stopping: %d running, up to %g s to finish (once more stops at once)", server.busy, grace)
         # Beside other workers, or before a successor, on the same port: the clients' next connection goes there.
         drain = DRAIN if self.link is not None and not self.options["reload"] else 0.0
+        if drain and self.listening.own:
+            for sock in server.sockets:
+                hold_off(sock)
         ending = loop.create_task(server.shutdown(grace, drain))
         second.add_done_callback(lambda _: ending.cancel())
         try:
